@@ -1,0 +1,225 @@
+"""Analysis: a network and an input shape give a report, one row a layer, and totals that are the sums of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from archcalc import receptive
+from archcalc.errors import InputError, ShapeError, UnknownNameError
+from archcalc.extents import Extent, Shape, as_shape, prod, tidy
+from archcalc.graph import Network, Node
+from archcalc.layers import Input
+from archcalc.nest import Ledger, Nest, ledger
+
+
+class Costs:
+    """The counts of one layer or of several; each is read off nests and shapes when asked for."""
+
+    __slots__ = ()
+
+    activations: Extent
+    weights: Extent
+    biases: Extent
+    buffers: Extent
+    ledger: Ledger
+
+    @property
+    def params(self) -> Extent:
+        """Weights and biases."""
+        return self.weights + self.biases
+
+    @property
+    def macs(self) -> Extent:
+        """Multiply-accumulates."""
+        return self.ledger.get("mac", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Costs):
+    """One layer of a report: what flows in and out, its nests, what it costs, what it sees of the input."""
+
+    node: Node
+    inputs: tuple[Shape, ...]
+    output: Shape
+    nests: tuple[Nest, ...]
+    fields: receptive.Fields
+
+    @property
+    def name(self) -> str:
+        """The layer's unique name."""
+        return self.node.name
+
+    @property
+    def kind(self) -> str:
+        """The layer's kind, named as PyTorch names it."""
+        return self.node.layer.kind
+
+    @property
+    def counted(self) -> bool:
+        """False where there is no rule for what the layer computes."""
+        return self.node.layer.counted
+
+    @property
+    def activations(self) -> Extent:  # type: ignore[override]
+        """Elements the layer writes, whole batch; 0 where its output lives in its input's memory."""
+        return 0 if self.node.layer.in_place else prod(self.output)
+
+    @property
+    def weights(self) -> Extent:  # type: ignore[override]
+        """Elements of weight tensors."""
+        return self._size("weight")
+
+    @property
+    def biases(self) -> Extent:  # type: ignore[override]
+        """Elements of bias tensors."""
+        return self._size("bias")
+
+    @property
+    def buffers(self) -> Extent:  # type: ignore[override]
+        """Elements of tensors that are kept but not trained."""
+        return self._size("buffer")
+
+    @property
+    def ledger(self) -> Ledger:  # type: ignore[override]
+        """Operations by kind."""
+        return ledger(self.nests)
+
+    @property
+    def receptive_field(self) -> tuple[Extent, ...] | None:
+        """Input pixels along each axis that one output sees; None where there is no image or it is not even."""
+        return None if not self.fields or None in self.fields else tuple(f.size for f in self.fields if f)
+
+    @property
+    def jump(self) -> tuple[Extent, ...] | None:
+        """Input pixels between neighbouring outputs; None for vectors and where outputs do not step evenly."""
+        if len(self.output) < 3 or not self.fields or None in self.fields:
+            return None
+        return tuple(f.jump for f in self.fields if f)
+
+    def _size(self, role: Any) -> Extent:
+        total: Extent = 0
+        for nest in self.nests:
+            if len(nest.operands) > 2 or role == "input":
+                total = total + nest.size(role)
+        return total
+
+
+class Total(Costs):
+    """The sum of rows."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Sequence[Costs]):
+        self.rows = rows
+
+    @property
+    def activations(self) -> Extent:  # type: ignore[override]
+        """Elements that all rows write."""
+        return self._sum(lambda row: row.activations)
+
+    @property
+    def weights(self) -> Extent:  # type: ignore[override]
+        """Elements of weight tensors."""
+        return self._sum(lambda row: row.weights)
+
+    @property
+    def biases(self) -> Extent:  # type: ignore[override]
+        """Elements of bias tensors."""
+        return self._sum(lambda row: row.biases)
+
+    @property
+    def buffers(self) -> Extent:  # type: ignore[override]
+        """Elements of tensors that are kept but not trained."""
+        return self._sum(lambda row: row.buffers)
+
+    @property
+    def ledger(self) -> Ledger:  # type: ignore[override]
+        """Operations by kind."""
+        result = Ledger()
+        for row in self.rows:
+            result = result + row.ledger
+        return result
+
+    def _sum(self, count: Callable[[Costs], Extent]) -> Extent:
+        return sum(map(count, self.rows))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rows of all layers for one input shape, in the order they run."""
+
+    network: Network
+    input: Shape
+    rows: tuple[Row, ...]
+
+    @property
+    def total(self) -> Total:
+        """The sums over all rows."""
+        return Total(self.rows)
+
+    @property
+    def uncounted(self) -> tuple[Row, ...]:
+        """Rows of operations there is no rule for; with any, totals are lower bounds."""
+        return tuple(row for row in self.rows if not row.counted)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> Row:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            from archcalc.names import unknown
+
+            raise unknown("layer", name, self._by_name) from None
+
+    @cached_property
+    def _by_name(self) -> dict[str, Row]:
+        return {row.name: row for row in self.rows}
+
+
+def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:
+    """What every layer of a network costs on an input of this shape (batch first), by default the network's own.
+
+    Extents may be ints, names such as "H" (closed forms), SymPy expressions or NumPy arrays (sweeps). Raises
+    InputError for a malformed shape, ShapeError where a layer cannot take what flows into it.
+
+    >>> from archcalc.layers import Conv2d
+    >>> report = analyze(Network.sequential("net", (1, 3, 224, 224), [Conv2d(64, 3, padding=1)]))
+    >>> report["conv2d1"].macs, report.total.params
+    (86704128, 1792)
+    """
+    entries = network.input_nodes
+    if len(entries) != 1:
+        raise InputError(f"{network.name} has {len(entries)} inputs; analyze takes networks with one")
+    given = entries[0].layer.output() if shape is None else as_shape(shape)
+    rows: list[Row] = []
+    done: dict[str, Row] = {}
+    for node in network.nodes:
+        if isinstance(node.layer, Input):
+            row = Row(node, (), given, (), receptive.of_input(given))
+        else:
+            row = _row(node, [done[name] for name in node.inputs])
+        done[node.name] = row
+        rows.append(row)
+    return Report(network, given, tuple(rows))
+
+
+def _row(node: Node, sources: list[Row]) -> Row:
+    shapes = tuple([source.output for source in sources])
+    try:
+        nests = node.layer.nests(*shapes)
+        output = tidy(nests[-1].output if nests else node.layer.output(*shapes))
+    except ShapeError as error:
+        from archcalc import units
+
+        given = " and ".join(units.shape(shape) for shape in shapes)
+        raise ShapeError(f"{node.name} ({node.layer.kind}) on an input of {given}: {error}") from None
+    fields = receptive.fold([source.fields for source in sources], shapes, output, nests)
+    return Row(node, shapes, output, nests, fields)

@@ -1,0 +1,128 @@
+"""Networks: layers joined into a graph, and the builder that writes one down."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from archcalc.errors import SpecError
+from archcalc.extents import as_shape
+from archcalc.layers import Input, Layer
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One layer of a network: its unique name, the names of the nodes that flow into it, the blocks it lies in."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...]
+    blocks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """Nodes in an order in which they can run; the last one is the output.
+
+    Raises SpecError for a name used twice, an input that no earlier node has, or a wrong number of inputs.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for node in self.nodes:
+            if node.name in seen:
+                raise SpecError(f"{self.name}: two layers are called {node.name!r}")
+            for name in node.inputs:
+                if name not in seen:
+                    raise SpecError(f"{self.name}: {node.name} takes its input from {name!r}, which no earlier layer is")
+            wanted = node.layer.inputs
+            if len(node.inputs) != wanted and (wanted is not None or len(node.inputs) < 2):
+                takes = "two or more inputs" if wanted is None else f"{wanted} input" + "s" * (wanted != 1)
+                raise SpecError(f"{self.name}: {node.name} ({node.layer.kind}) takes {takes}, not {len(node.inputs)}")
+            seen.add(node.name)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @property
+    def input_nodes(self) -> tuple[Node, ...]:
+        """The nodes through which tensors enter."""
+        return tuple(node for node in self.nodes if isinstance(node.layer, Input))
+
+    @classmethod
+    def sequential(cls, name: str, input: Sequence[Any], layers: Iterable[Layer]) -> Network:
+        """A chain of layers on an input of the given shape, batch first.
+
+        >>> from archcalc.layers import Flatten, Linear
+        >>> [node.name for node in Network.sequential("net", (1, 3, 8, 8), [Flatten(), Linear(10)])]
+        ['input', 'flatten1', 'linear1']
+        """
+        builder = Builder(name, input)
+        for layer in layers:
+            builder.add(layer)
+        return builder.network()
+
+
+class Builder:
+    """Writes a network down layer by layer; each layer follows the one before it unless told otherwise.
+
+    >>> from archcalc.layers import Add, Conv2d, ReLU
+    >>> net = Builder("residual", (1, 64, 56, 56))
+    >>> shortcut = net.last
+    >>> _ = net.add(Conv2d(64, 3, padding=1, bias=False), "conv")
+    >>> _ = net.add(Add(), "add", after=(net.last, shortcut))
+    >>> len(net.network())
+    3
+    """
+
+    def __init__(self, name: str, input: Sequence[Any]):
+        self.name = name
+        self._nodes: list[Node] = []
+        self._blocks: tuple[str, ...] = ()
+        self._prefix = ""
+        self._unnamed: Counter[str] = Counter()
+        self.last = self.add(Input(as_shape(input)), "input", after=())
+
+    def add(self, layer: Layer, name: str | None = None, *, after: str | Sequence[str] | None = None) -> str:
+        """Append a layer and return its full name; `after` names its inputs, by default the layer before it."""
+        if name is None:
+            kind = layer.kind.lower()
+            self._unnamed[kind] += 1
+            name = f"{kind}{self._unnamed[kind]}"
+        inputs = (self.last,) if after is None else (after,) if isinstance(after, str) else tuple(after)
+        self.last = self._prefix + name
+        self._nodes.append(Node(self.last, layer, inputs, self._blocks))
+        return self.last
+
+    @contextmanager
+    def block(self, name: str, *, prefix: bool = True) -> Iterator[None]:
+        """Layers added inside lie in this block, by which tables fold; with `prefix` their names start with it."""
+        before = self._blocks, self._prefix
+        self._blocks = (*self._blocks, name)
+        if prefix:
+            self._prefix = f"{self._prefix}{name}."
+        try:
+            yield
+        finally:
+            self._blocks, self._prefix = before
+
+    def network(self) -> Network:
+        """The network as written so far. Raises SpecError."""
+        return Network(self.name, tuple(self._nodes))

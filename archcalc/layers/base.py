@@ -1,0 +1,121 @@
+"""What every layer kind shares: its registry, its shape rule, how its fields are normalised and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeAlias
+
+from archcalc.errors import ShapeError, SpecError
+from archcalc.extents import Extent, Shape, surely
+from archcalc.nest import Nest, Operand, Window
+
+Ints: TypeAlias = int | tuple[int, ...]
+"""One whole number for all spatial axes, or one for each; layers keep one for each."""
+
+KINDS: dict[str, type[Layer]] = {}
+"""Every layer kind by name; defining a subclass of Layer adds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer kind: a frozen dataclass whose fields are PyTorch's attribute names.
+
+    A kind that computes states its loop nests; output shape, weights and costs are read off them, the last nest
+    writing the output. A kind that only moves data states `output` instead.
+    """
+
+    inputs: ClassVar[int | None] = 1
+    """How many tensors flow in; None for two or more."""
+
+    inferred: ClassVar[dict[str, int]] = {}
+    """PyTorch constructor arguments that are read off an axis of the input, such as {"in_channels": 1}."""
+
+    counted: ClassVar[bool] = True
+    """False for an operation there is no rule for."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # `slots=True` makes the dataclass decorator create the class a second time; the second one is the real one.
+        known = KINDS.get(cls.__name__)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise SpecError(f"there is already a layer kind called {cls.__name__}, in {known.__module__}")
+        if not cls.__name__.startswith("_"):
+            KINDS[cls.__name__] = cls
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind, that of PyTorch's module."""
+        return type(self).__name__
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the output lives in the memory of the input, so that no new activations are written."""
+        return False
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """Loop nests on inputs of these shapes, in the order they run. Raises ShapeError."""
+        return ()
+
+    def output(self, *inputs: Shape) -> Shape:
+        """Shape of the output. Raises ShapeError."""
+        return self.nests(*inputs)[-1].output
+
+    def arguments(self, *inputs: Shape) -> dict[str, Any]:
+        """Arguments that construct PyTorch's module of this kind for inputs of these shapes."""
+        arguments = {name: inputs[0][axis] for name, axis in self.inferred.items()}
+        return arguments | {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def set_ints(layer: Layer, name: str, rank: int, least: int) -> None:
+    """Store a field as one whole number for each of `rank` axes, each at least `least`. Raises SpecError."""
+    value = getattr(layer, name)
+    if type(value) is int and value >= least:
+        object.__setattr__(layer, name, (value,) * rank)
+        return
+    values = tuple(value) if isinstance(value, tuple | list) else ()
+    if len(values) != rank or any(type(v) is not int or v < least for v in values):
+        wanted = "a whole number" if rank == 1 else f"a whole number or {rank} of them"
+        raise SpecError(f"{name} is {value!r}; it must be {wanted}, at least {least}")
+    object.__setattr__(layer, name, values)
+
+
+def check_int(name: str, value: object, least: int = 1) -> None:
+    """Raise SpecError unless the value is a whole number of at least `least`."""
+    if type(value) is not int or value < least:
+        raise SpecError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+
+
+def check_rank(shape: Shape, rank: int, axes: str) -> None:
+    """Raise ShapeError unless the shape has `rank` axes."""
+    if len(shape) != rank:
+        raise ShapeError(f"needs an input of {rank} axes ({axes}), not {len(shape)}")
+
+
+def ints(value: Ints) -> tuple[int, ...]:
+    """A field that `set_ints` has normalised, as the tuple it is."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def fit(window: Window, size: Extent, taps: int) -> Extent:
+    """Number of windows on an axis of `size` positions. Raises ShapeError where not even one fits."""
+    outputs = window.outputs(size, taps)
+    fits = outputs >= 1
+    if fits is not True and surely(outputs < 1):
+        axis = "height" if window.out == "P" else "width"
+        raise ShapeError(
+            f"a kernel that spans {window.span(taps)} is larger than the padded input {axis} "
+            f"{size} + {window.before} + {window.after} = {size + window.padding()}"
+        )
+    return outputs
+
+
+AXES = {1: ("N",), 2: ("N", "C"), 3: ("N", "L", "C"), 4: ("N", "C", "H", "W"), 5: ("N", "C", "D", "H", "W")}
+"""Letters of a tensor's axes by rank."""
+
+
+def elementwise(shape: Shape, ops: dict[str, int], *parameters: Operand, operands: int = 1) -> Nest:
+    """A nest that visits every element once; parameters may be indexed by its loops, which are lettered as in AXES."""
+    letters = AXES.get(len(shape)) or tuple(f"D{i}" for i in range(len(shape)))
+    axes = tuple((letter,) for letter in letters)
+    image = Operand("input", "input", axes)
+    output = Operand("output", "output", axes)
+    return Nest(dict(zip(letters, shape, strict=True)), ops, ((image,) * operands) + parameters + (output,))

@@ -1,0 +1,142 @@
+"""Layers that join, cut or relabel tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from archcalc.errors import ShapeError
+from archcalc.extents import Extent, Shape, differ, prod
+from archcalc.layers.base import Ints, Layer, check_int, check_rank, elementwise, fit, ints, set_ints
+from archcalc.nest import Nest, Operand, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Input(Layer):
+    """What flows into a network: a tensor of a given shape, batch first."""
+
+    shape: tuple[Extent, ...]
+
+    inputs: ClassVar[int | None] = 0
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The shape given."""
+        return self.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Flatten(Layer):
+    """All axes but the batch as one (`torch.nn.Flatten`).
+
+    >>> Flatten().output((1, 512, 7, 7))
+    (1, 25088)
+    """
+
+    @property
+    def in_place(self) -> bool:
+        """The same memory under another shape."""
+        return True
+
+    def output(self, *inputs: Shape) -> Shape:
+        """(N, product of the other axes), channels last as it is written by hand."""
+        batch, channels, *rest = (*inputs[0], 1) if len(inputs[0]) < 2 else inputs[0]
+        return (batch, prod((*rest, channels)))
+
+
+@dataclass(frozen=True, slots=True)
+class Concat(Layer):
+    """Tensors joined along an axis (`torch.cat`).
+
+    >>> Concat().output((1, 128, 32, 32), (1, 192, 32, 32))
+    (1, 320, 32, 32)
+    """
+
+    dim: int = 1
+
+    inputs: ClassVar[int | None] = None
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The inputs' shape, their extents along `dim` added. Raises ShapeError where the other axes differ."""
+        first = inputs[0]
+        if any(len(x) != len(first) for x in inputs) or not -len(first) <= self.dim < len(first):
+            raise ShapeError(f"inputs to join along axis {self.dim} must all have that axis and the same rank")
+        dim = self.dim % len(first)
+        for axis, extent in enumerate(first):
+            if axis != dim and any(differ(x[axis], extent) for x in inputs[1:]):
+                raise ShapeError(f"inputs to join along axis {dim} must agree on axis {axis}")
+        return (*first[:dim], sum(x[dim] for x in inputs[1:]) + first[dim], *first[dim + 1 :])
+
+
+@dataclass(frozen=True, slots=True)
+class Add(Layer):
+    """Elementwise sum of tensors of one shape, as at the end of a residual block (He et al. 2015, equation 1).
+
+    >>> Add().nests((1, 64, 56, 56), (1, 64, 56, 56))[0].ops
+    {'add': 1}
+    """
+
+    inplace: bool = False
+
+    inputs: ClassVar[int | None] = None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the first input is overwritten."""
+        return self.inplace
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """One addition for each element and each input after the first."""
+        first = inputs[0]
+        for x in inputs[1:]:
+            if len(x) != len(first) or any(map(differ, first, x)):
+                raise ShapeError("inputs to add must have the same shape")
+        return (elementwise(first, {"add": len(inputs) - 1}, operands=len(inputs)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Subsample(Layer):
+    """Every stride-th row and column, x[:, :, ::stride, ::stride] (option A, He et al. 2015, section 3.3).
+
+    >>> Subsample(2).output((1, 64, 7, 7))
+    (1, 64, 4, 4)
+    """
+
+    stride: Ints
+
+    def __post_init__(self) -> None:
+        set_ints(self, "stride", 2, 1)
+
+    @property
+    def in_place(self) -> bool:
+        """A view of the input."""
+        return True
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """Windows of one tap, at no cost."""
+        (x,) = inputs
+        check_rank(x, 4, "N, C, H, W")
+        N, C, H, W = x
+        rows, columns = (Window(out, tap, stride) for out, tap, stride in zip("PQ", "RS", ints(self.stride), strict=True))
+        loops = {"N": N, "C": C, "P": fit(rows, H, 1), "Q": fit(columns, W, 1), "R": 1, "S": 1}
+        image = Operand("input", "input", (("N",), ("C",), rows, columns))
+        return (Nest(loops, {}, (image, Operand("output", "output", (("N",), ("C",), ("P",), ("Q",))))),)
+
+
+@dataclass(frozen=True, slots=True)
+class PadChannels(Layer):
+    """Channels of zeros after the input's own (option A, He et al. 2015, section 3.3).
+
+    >>> PadChannels(64).output((1, 64, 28, 28))
+    (1, 128, 28, 28)
+    """
+
+    channels: int
+
+    def __post_init__(self) -> None:
+        check_int("channels", self.channels)
+
+    def output(self, *inputs: Shape) -> Shape:
+        """(N, C + channels, H, W)."""
+        (x,) = inputs
+        check_rank(x, 4, "N, C, H, W")
+        return (x[0], x[1] + self.channels, *x[2:])

@@ -1,0 +1,144 @@
+"""The loop nest: the loops of a layer and how its tensors are indexed by them; every count is read off it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+from archcalc.extents import Extent, Shape, ceil_div, minimum, prod
+
+Role: TypeAlias = Literal["input", "weight", "bias", "buffer", "output"]
+
+
+class Window(NamedTuple):
+    """An input axis indexed by an output loop and a tap loop: out·stride + tap·dilation - before."""
+
+    out: str
+    tap: str
+    stride: Extent = 1
+    dilation: Extent = 1
+    before: Extent = 0
+    after: Extent = 0
+    ceil: bool = False
+
+    def span(self, taps: Extent) -> Extent:
+        """Input positions from the first to the last of `taps` taps (Dumoulin & Visin 2016, section 5.1)."""
+        return taps if self.dilation == 1 else self.dilation * (taps - 1) + 1
+
+    def padding(self) -> Extent:
+        """Positions added on both sides together."""
+        return 2 * self.before if self.before == self.after else self.before + self.after
+
+    def outputs(self, size: Extent, taps: Extent) -> Extent:
+        """Windows that fit on an axis of `size` positions (Dumoulin & Visin 2016, relationship 6).
+
+        With `ceil` a last, partial window is kept if it starts inside the input or its left padding (PyTorch's rule).
+
+        >>> Window("P", "R", stride=4).outputs(227, 11)
+        55
+        """
+        slack = size + self.padding() - self.span(taps)
+        if self.ceil:
+            return minimum(ceil_div(slack, self.stride) + 1, ceil_div(size + self.before, self.stride))
+        return slack // self.stride + 1
+
+
+class Bins(NamedTuple):
+    """An axis cut into `count` bins that may overlap: bin i holds positions ⌊i·size/count⌋ to ⌈(i+1)·size/count⌉ - 1."""
+
+    loop: str
+    size: Extent
+    count: int
+
+    def taps(self) -> Extent:
+        """Positions in all bins together (PyTorch's adaptive pooling rule).
+
+        >>> Bins("T", 5, 3).taps()
+        7
+        """
+        sizes = (ceil_div((i + 1) * self.size, self.count) - i * self.size // self.count for i in range(self.count))
+        return sum(sizes)
+
+
+Axis: TypeAlias = tuple[str, ...] | Window | Bins
+"""A dense axis names the loops it is made of, slowest first; an input axis may be a Window or Bins."""
+
+
+class Operand(NamedTuple):
+    """A tensor of the nest: its name in the module's `state_dict` (or input, output), its role, its axes."""
+
+    name: str
+    role: Role
+    axes: tuple[Axis, ...]
+
+
+class Nest(NamedTuple):
+    """Loops around one body; `ops` says what one iteration of the body costs.
+
+    >>> nest = Nest({"N": 1, "K": 10, "C": 4}, {"mac": 1}, (
+    ...     Operand("input", "input", (("N",), ("C",))),
+    ...     Operand("weight", "weight", (("K",), ("C",))),
+    ...     Operand("output", "output", (("N",), ("K",)))))
+    >>> nest.iterations, nest.output
+    (40, (1, 10))
+    """
+
+    loops: Mapping[str, Extent]
+    ops: Mapping[str, int]
+    operands: tuple[Operand, ...]
+
+    @property
+    def iterations(self) -> Extent:
+        """Times the body runs: the product of all loops."""
+        return math.prod(self.loops.values())
+
+    @property
+    def output(self) -> Shape:
+        """Shape of the tensor the nest writes."""
+        return self.shape(self.operands[-1])
+
+    def shape(self, operand: Operand) -> Shape:
+        """Shape of an operand whose axes are dense or bins."""
+        return tuple([self.extent(axis) for axis in operand.axes])
+
+    def extent(self, axis: Axis) -> Extent:
+        """Length of a dense axis (the product of its loops) or number of bins."""
+        if type(axis) is Bins:
+            return axis.count
+        if len(axis) == 1:
+            return self.loops[axis[0]]
+        return prod(self.loops[loop] for loop in axis)
+
+    def size(self, role: Role) -> Extent:
+        """Elements of all operands with this role."""
+        total: Extent = 0
+        for operand in self.operands:
+            if operand.role == role:
+                total = total + math.prod([self.extent(axis) for axis in operand.axes])
+        return total
+
+
+class Ledger(dict[str, Extent]):
+    """What a layer costs by kind of operation (`mac`, `bias_add`, `add`, `mul`, `div`, `cmp`, `exp`, ...), never mixed.
+
+    >>> Ledger({"mac": 10}) + Ledger({"mac": 5, "cmp": 2})
+    {'mac': 15, 'cmp': 2}
+    """
+
+    def __add__(self, other: Mapping[str, Extent]) -> Ledger:
+        result = Ledger(self)
+        for op, amount in other.items():
+            result[op] = result[op] + amount if op in result else amount
+        return result
+
+
+def ledger(nests: tuple[Nest, ...]) -> Ledger:
+    """Operations of all nests together."""
+    result = Ledger()
+    for nest in nests:
+        iterations = nest.iterations
+        for op, times in nest.ops.items():
+            amount = iterations if times == 1 else times * iterations
+            result[op] = result[op] + amount if op in result else amount
+    return result

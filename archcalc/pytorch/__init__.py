@@ -1,0 +1,1 @@
+"""All that needs torch: tracing, building, counting with other tools, checking and timing real modules."""

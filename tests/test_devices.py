@@ -1,0 +1,134 @@
+# ruff: noqa: TID253 -- these tests are about torch
+import getpass
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from archcalc.errors import InputError
+from archcalc.pytorch import devices
+
+CPU = torch.device("cpu")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def accelerator(monkeypatch: pytest.MonkeyPatch, kind: str, count: int) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device(kind))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+
+
+def test_the_cpu_comes_first_and_no_type_twice() -> None:
+    kinds = [device.type for device in devices.present()]
+    assert kinds[0] == "cpu"
+    assert len(kinds) == len(set(kinds))
+
+
+def test_auto_is_all_that_is_present() -> None:
+    assert devices.resolve("auto") == devices.present()
+
+
+def test_cpu_is_the_cpu_by_either_name() -> None:
+    assert devices.resolve("cpu") == devices.resolve("cpu:0") == (CPU,)
+
+
+@pytest.mark.parametrize(
+    ("name", "device"), [("cuda", torch.device("cuda")), ("cuda:1", torch.device("cuda", 1)), ("auto", None)]
+)
+def test_an_accelerator_that_is_present(monkeypatch: pytest.MonkeyPatch, name: str, device: torch.device) -> None:
+    accelerator(monkeypatch, "cuda", 2)
+    assert devices.resolve(name) == ((CPU, torch.device("cuda")) if name == "auto" else (device,))
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu:0", "cuda:2", "cpu:1", "meta", "cudaa", "", "cuda:x", "CPU", "cuda:-1"])
+def test_an_absent_or_misspelt_device_says_what_is_present(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    accelerator(monkeypatch, "cuda", 2)
+    with pytest.raises(InputError) as caught:
+        devices.resolve(name)
+    assert str(caught.value) == f"no device {name!r} here: present are cpu, cuda:0, cuda:1"
+
+
+def test_synchronize_has_nothing_to_do_on_the_cpu() -> None:
+    devices.synchronize(CPU)
+
+
+def test_environment_on_the_cpu() -> None:
+    facts = devices.environment(CPU, dtype=torch.bfloat16, threads=3)
+    assert facts["device"] == "cpu"
+    assert facts["device_name"] == facts["cpu"] != ""
+    assert facts["torch"] == torch.__version__
+    assert facts["python"] == platform.python_version()
+    assert (facts["dtype"], facts["threads"]) == ("bfloat16", 3)
+    assert isinstance(facts["cpus"], int)
+    assert facts["cpus"] >= 1
+    assert "cuda" not in facts
+
+
+def test_environment_names_no_host_user_or_path() -> None:
+    text = " ".join(str(value) for value in devices.environment(CPU, dtype=torch.float32, threads=1).values())
+    assert platform.node() not in text.split()
+    assert getpass.getuser() not in text.split()
+    assert "/" not in text.replace(devices.cpu_model(), "")
+
+
+def test_environment_on_cuda_has_versions_and_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"name of {device}")
+    facts = devices.environment(torch.device("cuda", 1), dtype=torch.float16, threads=1)
+    assert facts["device_name"] == "name of cuda:1"
+    assert facts["cuda"] == torch.version.cuda
+    assert isinstance(facts["tf32_matmul"], bool)
+    assert isinstance(facts["tf32_conv"], bool)
+
+
+def test_the_cpu_model_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "Path", lambda _: Path("no", "such", "file"))
+    assert devices.cpu_model() == (platform.processor() or platform.machine())
+
+
+def test_a_dtype_that_the_device_lacks() -> None:
+    devices.require_dtype(CPU, torch.float32)
+    with pytest.raises(InputError, match=r"^cpu cannot convolve in float8_e4m3fn$"):
+        devices.require_dtype(CPU, torch.float8_e4m3fn)
+
+
+def test_out_of_memory_is_one_line_and_frees_what_the_pass_held() -> None:
+    released: list[str] = []
+
+    class Held:
+        def __del__(self) -> None:
+            released.append("held")
+
+    def work() -> None:
+        held = Held()
+        raise torch.OutOfMemoryError(f"CUDA out of memory.\nTried to allocate for {held}")
+
+    with pytest.raises(InputError, match=r"^out of memory on cpu: .*may fit$") as caught, devices.memory_guard(CPU):
+        work()
+    assert released == ["held"]
+    assert isinstance(caught.value.__context__, torch.OutOfMemoryError)
+
+
+def test_the_memory_guard_lets_other_errors_through() -> None:
+    with pytest.raises(ValueError, match="mine"), devices.memory_guard(CPU):
+        raise ValueError("mine")
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_environment_of_a_real_cuda_device() -> None:
+    (device,) = devices.resolve("cuda")
+    facts = devices.environment(device, dtype=torch.float32, threads=1)
+    assert facts["device_name"] == torch.cuda.get_device_name()
+    assert facts["cudnn"] == torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    devices.synchronize(device)
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_out_of_memory_on_a_real_cuda_device() -> None:
+    device = torch.device("cuda")
+    before = torch.cuda.memory_allocated()
+    with pytest.raises(InputError, match="out of memory on cuda"), devices.memory_guard(device):
+        blocks = [torch.empty(2**30, device=device) for _ in range(2**20)]
+        del blocks
+    assert torch.cuda.memory_allocated() == before
