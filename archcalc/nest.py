@@ -23,8 +23,12 @@ class Window(NamedTuple):
     ceil: bool = False
 
     def span(self, taps: Extent) -> Extent:
-        """Input positions from the first to the last of `taps` taps (Dumoulin & Visin 2016, section 5.1)."""
-        return taps if self.dilation == 1 else self.dilation * (taps - 1) + 1
+        """Input positions from the first of `taps` taps to the last (Dumoulin & Visin 2016, section 5.1)."""
+        return taps if self.dilation == 1 else self.reach(taps) + 1
+
+    def reach(self, taps: Extent) -> Extent:
+        """Steps from the first of `taps` taps to the last."""
+        return taps - 1 if self.dilation == 1 else self.dilation * (taps - 1)
 
     def padding(self) -> Extent:
         """Positions added on both sides together."""

@@ -20,13 +20,13 @@ class Field(NamedTuple):
     first: Extent = 0
 
     def through(self, window: Window, taps: Extent) -> Field:
-        """The field after a window: r + (span - 1)·jump, jump·stride (Araujo et al., equations 1 and 2).
+        """The field after a window: r + (R - 1)·jump, jump·stride (Araujo et al., equations 1 and 2).
 
         >>> Field().through(Window("P", "R", stride=2), 3).through(Window("P", "R"), 3)
         Field(size=7, jump=2, first=0)
         """
         return Field(
-            self.size + (window.span(taps) - 1) * self.jump,
+            self.size + window.reach(taps) * self.jump,
             self.jump * window.stride,
             self.first - window.before * self.jump,
         )

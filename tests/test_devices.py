@@ -129,6 +129,5 @@ def test_out_of_memory_on_a_real_cuda_device() -> None:
     device = torch.device("cuda")
     before = torch.cuda.memory_allocated()
     with pytest.raises(InputError, match="out of memory on cuda"), devices.memory_guard(device):
-        blocks = [torch.empty(2**30, device=device) for _ in range(2**20)]
-        del blocks
+        [torch.empty(2**30, device=device) for _ in range(2**20)]
     assert torch.cuda.memory_allocated() == before

@@ -157,9 +157,15 @@ def test_prepare_refuses_a_dtype_before_it_touches_the_module(net: Net) -> None:
 
 def test_threads_are_set_and_restored() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(ValueError, match="mine"), threads(before + 1):
-        assert torch.get_num_threads() == before + 1
+    seen: list[int] = []
+
+    def fail() -> None:
+        seen.append(torch.get_num_threads())
         raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"), threads(before + 1):
+        fail()
+    assert seen == [before + 1]
     assert torch.get_num_threads() == before
 
 
