@@ -9,7 +9,7 @@ from typing import Any
 
 from archcalc import receptive
 from archcalc.errors import InputError, ShapeError, UnknownNameError
-from archcalc.extents import Extent, Shape, as_shape, prod, tidy
+from archcalc.extents import Extent, Shape, as_shape, prod
 from archcalc.graph import Network, Node
 from archcalc.layers import Input
 from archcalc.nest import Ledger, Nest, ledger
@@ -215,7 +215,7 @@ def _row(node: Node, sources: list[Row]) -> Row:
     shapes = tuple([source.output for source in sources])
     try:
         nests = node.layer.nests(*shapes)
-        output = tidy(nests[-1].output if nests else node.layer.output(*shapes))
+        output = nests[-1].output if nests else node.layer.output(*shapes)
     except ShapeError as error:
         from archcalc import units
 

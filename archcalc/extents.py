@@ -61,10 +61,10 @@ def minimum(a: Extent, b: Extent) -> Extent:
     return min(a, b) if backend is None else backend.minimum(a, b)
 
 
-def tidy(shape: Shape) -> Shape:
-    """The shape with nested floors of symbolic extents merged: ⌊⌊H/2⌋/2⌋ becomes ⌊H/4⌋; numbers as they are."""
-    backend = _backend(*shape)
-    return tuple(map(backend.tidy, shape)) if backend is not None and hasattr(backend, "tidy") else shape
+def tidy(extent: Extent) -> Extent:
+    """The extent with nested floors of symbolic numbers merged: ⌊⌊H/2⌋/2⌋ becomes ⌊H/4⌋; other numbers as they are."""
+    backend = _backend(extent)
+    return extent if backend is None else backend.tidy(extent)
 
 
 def differ(a: Extent, b: Extent) -> bool:

@@ -45,6 +45,11 @@ def differ(a: Any, b: Any) -> bool:
     return bool(np.any(np.asarray(a) != np.asarray(b)))
 
 
+def tidy(extent: Any) -> Any:
+    """A sweep as it is."""
+    return extent
+
+
 def as_sweep(values: Any) -> Sweep | None:
     """The values as a sweep; None when they are not whole numbers that int64 holds."""
     array = np.asarray(values)

@@ -16,28 +16,20 @@ from archcalc.errors import InputError, UnknownNameError
 
 FORMATS = ("table", "markdown", "latex", "csv", "html")
 
-_A4, _A4_LANDSCAPE = 483, 731  # line lengths in pt, with 2 cm margins
+_A4, _A4_LANDSCAPE = 475, 722  # line lengths in pt between margins of 2 cm, a little to spare
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONGEST_UNBROKEN = 40
 _MARKDOWN = re.compile(r"[\\|*`<\[\]]|(?<![^\W_])_|_(?![^\W_])")
 _NOT_TEX = re.compile(r"[^ -~À-ÏÑ-ÖØ-Ýß-ïñ-öø-ýÿ]")
+_TEX_MATH = (
+    r"\cdot \times \div - \pm \mu \mu \lfloor \rfloor \lceil \rceil \to \infty \leq \geq \neq \approx \partial | < >"
+)
 _TEX = str.maketrans(
-    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\textasciigrave{}"}
+    {char: f"${tex}$" for char, tex in zip("·×÷−±µμ⌊⌋⌈⌉→∞≤≥≠≈∂|<>", _TEX_MATH.split(), strict=True)}
     | {char: f"\\{char}" for char in "&%$#_{}"}
-    | {"*": "{*}", "[": "{[}"}  # a bare one that opens a row would be an argument of the \\ that closes the row before
-    | {
-        "|": "$|$",
-        "<": "$<$",
-        ">": "$>$",
-        '"': "''",
-        "…": r"\ldots{}",
-        "–": r"\textendash{}",
-        "—": r"\textemdash{}",
-        "µ": r"$\mu$",
-    }
-    | {"·": r"$\cdot$", "×": r"$\times$", "÷": r"$\div$", "−": "$-$", "±": r"$\pm$", "μ": r"$\mu$"}
-    | {"⌊": r"$\lfloor$", "⌋": r"$\rfloor$", "⌈": r"$\lceil$", "⌉": r"$\rceil$", "→": r"$\to$", "∞": r"$\infty$"}
-    | {"≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "≈": r"$\approx$", "∂": r"$\partial$"}
+    | {char: f"{{{char}}}" for char in "*["}  # a bare one that opens a row would belong to the \\ that closed the last
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\textasciigrave{}"}
+    | {"…": r"\ldots{}", "–": r"\textendash{}", "—": r"\textemdash{}", '"': "''"}
 )
 _TEX_DIGITS = {r"\normalsize": 5.0, r"\small": 4.63, r"\footnotesize": 4.25, r"\scriptsize": 3.99}  # widths in pt
 _TEX_RAGGED = {"left": r"\raggedright", "right": r"\raggedleft"}
@@ -193,15 +185,11 @@ class Table:
         """Return the largest font in which the table fits, its columns' specification, and its width in pt."""
         natural, least = self._widths(lambda text: len(text) + text.count("·") // 2)
         gaps = 12 * len(self.columns)
-        page = (
-            _A4
-            if len(self.columns) <= 6 and sum(natural) * _TEX_DIGITS[r"\normalsize"] + gaps <= _A4
-            else _A4_LANDSCAPE
-        )
-        size, digit = next(
-            ((size, digit) for size, digit in _TEX_DIGITS.items() if sum(least) * digit + gaps <= page),
-            list(_TEX_DIGITS.items())[-1],
-        )
+        upright = len(self.columns) <= 6 and sum(natural) * _TEX_DIGITS[r"\normalsize"] + gaps <= _A4
+        page = _A4 if upright else _A4_LANDSCAPE
+        fonts = (size for size, digit in _TEX_DIGITS.items() if sum(least) * digit + gaps <= page)
+        size = next(fonts, r"\scriptsize")
+        digit = _TEX_DIGITS[size]
         fitted = _fit(natural, least, int((page - gaps) / digit))
         spec = " ".join(
             column.align[0] if have >= want else rf">{{{_TEX_RAGGED[column.align]}\arraybackslash}}p{{{have / 2}em}}"
@@ -219,28 +207,21 @@ class Table:
         """Write one table of class archcalc, its notes as paragraphs after it."""
 
         def write(tag: str, row: Sequence[Cell]) -> str:
-            styles = (
+            styles = [
                 f' style="text-align: {c.align}"' if tag == "th" or c.align == "right" else "" for c in self.columns
-            )
+            ]
             cells = (f"<{tag}{s}>{html.escape(_text(cell))}</{tag}>" for s, cell in zip(styles, row, strict=True))
             return f"<tr>{''.join(cells)}</tr>"
 
-        return "\n".join(
-            [
-                '<table class="archcalc">',
-                *([f"<caption>{html.escape(_text(self.title))}</caption>"] if self.title else []),
-                f"<thead>{write('th', [column.header for column in self.columns])}</thead>",
-                *("<tbody>", *(write("td", row) for row in self.rows), "</tbody>"),
-                *(
-                    []
-                    if self.total is None
-                    else [f'<tfoot style="font-weight: bold">{write("td", self.total)}</tfoot>']
-                ),
-                "</table>",
-                *(f"<p><small>{html.escape(_text(note))}</small></p>" for note in self.notes),
-                "",
-            ]
-        )
+        lines = ['<table class="archcalc">']
+        if self.title:
+            lines.append(f"<caption>{html.escape(_text(self.title))}</caption>")
+        lines.append(f"<thead>{write('th', [column.header for column in self.columns])}</thead>")
+        lines += ["<tbody>", *(write("td", row) for row in self.rows), "</tbody>"]
+        if self.total is not None:
+            lines.append(f'<tfoot style="font-weight: bold">{write("td", self.total)}</tfoot>')
+        lines += ["</table>", *(f"<p><small>{html.escape(_text(note))}</small></p>" for note in self.notes), ""]
+        return "\n".join(lines)
 
     @property
     def _body(self) -> tuple[tuple[Cell, ...], ...]:
@@ -250,16 +231,22 @@ class Table:
         return [[write(cell) for cell in row] for row in ([column.header for column in self.columns], *self._body)]
 
     def _widths(self, measure: Callable[[str], int]) -> tuple[list[int], list[int]]:
-        """Return each column's natural width and the least it folds to: headers, left columns and formulas fold."""
+        """Return each column's natural width and the least it folds to without breaking a number or a short word."""
+
+        def longest_word(text: str) -> int:
+            return max((min(measure(word), _LONGEST_UNBROKEN) for word in text.split()), default=1)
+
         natural, least = [], []
         for i, column in enumerate(self.columns):
             cells = [row[i] for row in self._body]
-            folds = column.align == "left" or any(isinstance(cell, Formula) for cell in cells)
-            texts = [_text(cell) for cell in cells]
-            words = [word for text in ([column.header, *texts] if folds else [column.header]) for word in text.split()]
-            whole = [0 if folds else measure(text) for text in texts]
-            natural.append(max(1, measure(column.header), *map(measure, texts)))
-            least.append(max(1, *(min(measure(word), _LONGEST_UNBROKEN) for word in words), *whole))
+            sizes = [measure(_text(cell)) for cell in cells]
+            unbroken = (int, float) if column.align == "left" else (int, float, str)
+            folded = (
+                size if isinstance(cell, unbroken) else longest_word(_text(cell))
+                for cell, size in zip(cells, sizes, strict=True)
+            )
+            natural.append(max(1, measure(column.header), *sizes))
+            least.append(max(1, longest_word(column.header), *folded))
         return natural, least
 
 

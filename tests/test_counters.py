@@ -347,6 +347,14 @@ def test_untouched_undoes_what_is_done_to_a_module() -> None:
     assert vars(module.conv) == original
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_untouched_restores_the_mode_of_a_scripted_module() -> None:
+    module = torch.jit.script(nn.Sequential(nn.Dropout()))  # keeps it outside its `__dict__`
+    with untouched(module):
+        module.eval()
+    assert [one.training for one in module.modules()] == [True, True]
+
+
 def test_untouched_undoes_a_gradient_that_was_added_to() -> None:
     module = Odd()
     before = state(module)

@@ -91,7 +91,16 @@ def test_a_dtype_that_the_device_lacks() -> None:
         devices.require_dtype(CPU, torch.float8_e4m3fn)
 
 
-def test_out_of_memory_is_one_line_and_frees_what_the_pass_held() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+    ],
+)
+def test_out_of_memory_is_one_line_and_frees_what_the_pass_held(error: RuntimeError) -> None:
     released: list[str] = []
 
     class Held:
@@ -100,17 +109,23 @@ def test_out_of_memory_is_one_line_and_frees_what_the_pass_held() -> None:
 
     def work() -> None:
         held = Held()
-        raise torch.OutOfMemoryError(f"CUDA out of memory.\nTried to allocate for {held}")
+        assert held
+        raise error
 
     with pytest.raises(InputError, match=r"^out of memory on cpu: .*may fit$") as caught, devices.memory_guard(CPU):
         work()
     assert released == ["held"]
-    assert isinstance(caught.value.__context__, torch.OutOfMemoryError)
+    assert caught.value.__context__ is error
+
+
+def test_no_memory_on_the_cpu_is_said_too() -> None:
+    with pytest.raises(InputError, match="out of memory on cpu"), devices.memory_guard(CPU):
+        torch.empty(2**60)
 
 
 def test_the_memory_guard_lets_other_errors_through() -> None:
-    with pytest.raises(ValueError, match="mine"), devices.memory_guard(CPU):
-        raise ValueError("mine")
+    with pytest.raises(RuntimeError, match="mine"), devices.memory_guard(CPU):
+        raise RuntimeError("mine")
 
 
 @pytest.mark.cuda

@@ -149,6 +149,11 @@ def test_prepare_moves_the_module_itself(net: Net) -> None:
     assert net.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_prepare_refuses_integers(net: Net) -> None:
+    with pytest.raises(InputError, match=r"^cpu cannot convolve in int64$"):
+        prepare(net, device=CPU, dtype=torch.int64)
+
+
 def test_prepare_refuses_a_dtype_before_it_touches_the_module(net: Net) -> None:
     with pytest.raises(InputError, match=r"^cpu cannot convolve in float8_e5m2$"):
         prepare(net, device=CPU, dtype=torch.float8_e5m2)
@@ -219,6 +224,8 @@ def test_times_on_a_real_cuda_device(net: Net) -> None:
 @needs_cuda
 def test_a_pass_too_large_for_a_real_cuda_device() -> None:
     device = torch.device("cuda")
-    wide = nn.ConvTranspose2d(1, 2**16, 1024, stride=1024, device=device)
+    before = torch.cuda.memory_allocated()
+    wide = nn.Sequential(nn.ZeroPad2d(2**12), nn.ZeroPad2d(2**19))  # 256 MiB, then 4 TiB
     with pytest.raises(InputError, match="out of memory on cuda"):
-        time_forward(wide, (torch.ones(1, 1, 64, 64, device=device),))
+        time_forward(wide, (torch.ones(1, 1, 2, 2, device=device),))
+    assert torch.cuda.memory_allocated() == before

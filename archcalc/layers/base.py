@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Extent, Shape, surely
+from archcalc.extents import Extent, Shape, surely, tidy
 from archcalc.nest import Nest, Operand, Window
 
 Ints: TypeAlias = int | tuple[int, ...]
@@ -105,7 +105,7 @@ def fit(window: Window, size: Extent, taps: int) -> Extent:
             f"a kernel that spans {window.span(taps)} is larger than the padded input {axis} "
             f"{size} + {window.before} + {window.after} = {size + window.padding()}"
         )
-    return outputs
+    return outputs if type(outputs) is int else tidy(outputs)
 
 
 AXES = {1: ("N",), 2: ("N", "C"), 3: ("N", "L", "C"), 4: ("N", "C", "H", "W"), 5: ("N", "C", "D", "H", "W")}

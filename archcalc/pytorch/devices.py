@@ -13,6 +13,8 @@ import torch
 
 from archcalc.errors import InputError
 
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # said by MPS, cuDNN and cuBLAS, the CPU
+
 
 def present() -> tuple[torch.device, ...]:
     """The CPU, then the accelerator type of this machine if it has one."""
@@ -66,10 +68,12 @@ def environment(device: torch.device, *, dtype: torch.dtype, threads: int) -> di
 
 @contextmanager
 def memory_guard(device: torch.device) -> Iterator[None]:
-    """Turn an accelerator's out-of-memory error into an InputError, and give back what the failed work held."""
+    """Turn a device's out-of-memory error into an InputError, and give back what the failed work held."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in OUT_OF_MEMORY):
+            raise
         traceback.clear_frames(error.__traceback__)  # their locals hold the tensors of the failed pass
         gc.collect()
         if torch.accelerator.is_available():
@@ -78,8 +82,10 @@ def memory_guard(device: torch.device) -> Iterator[None]:
 
 
 def require_dtype(device: torch.device, dtype: torch.dtype) -> None:
-    """InputError where the device cannot convolve in that dtype."""
+    """InputError where dtype is not a floating one that the device can convolve in."""
     try:
+        if not dtype.is_floating_point:
+            raise TypeError
         with torch.inference_mode(), memory_guard(device):
             probe = torch.ones((1, 1, 1, 1), device=device, dtype=dtype)
             torch.nn.functional.conv2d(probe, probe)

@@ -4,6 +4,7 @@ On the CPU a sample is wall time. On an accelerator it is the time between two e
 gaps in which the device waits for the host: for small layers that is what a pass costs.
 """
 
+import logging
 import math
 import statistics
 from collections import defaultdict
@@ -15,7 +16,6 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import torch
-import torch.utils.benchmark
 from torch import Tensor, nn
 
 from archcalc.errors import InputError, UnknownNameError
@@ -152,16 +152,27 @@ def _clock(device: torch.device) -> _Clock:
 
 
 def _wall_samples(module: nn.Module, inputs: tuple[Tensor, ...], seconds: float, min_runs: int) -> tuple[float, ...]:
-    timer = torch.utils.benchmark.Timer(
+    timer = _timer(module, inputs)
+    samples: list[float] = []
+    while len(samples) < max(min_runs, 1):
+        samples += timer.blocked_autorange(min_run_time=seconds).times
+    return tuple(samples)
+
+
+def _timer(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    log = logging.getLogger("torch.utils.cpp_extension")  # imported with it, it warns of CUDA without a device
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        from torch.utils.benchmark import Timer
+    finally:
+        log.setLevel(level)
+    return Timer(
         "module(*inputs)",
         timer=perf_counter,  # the default would wait for an accelerator too
         globals={"module": module, "inputs": inputs},
         num_threads=torch.get_num_threads(),
     )
-    samples: list[float] = []
-    while len(samples) < max(min_runs, 1):
-        samples += timer.blocked_autorange(min_run_time=seconds).times
-    return tuple(samples)
 
 
 def _event_samples(forward: Callable[[], object], device: torch.device, runs: int) -> tuple[float, ...]:

@@ -1,0 +1,23 @@
+"""Messages about names: what was asked for, what comes near, what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from archcalc.errors import UnknownNameError
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not among those known, with near matches or, in a short list, all of them.
+
+    >>> str(unknown("network", "vgg91", ["vgg16", "vgg19", "alexnet"]))
+    "unknown network 'vgg91'; did you mean 'vgg19' or 'vgg16'? There are: vgg16, vgg19, alexnet"
+    """
+    from difflib import get_close_matches
+
+    choices = list(known)
+    near = get_close_matches(str(name), choices, n=3)
+    hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+    listed = ", ".join(choices[:40]) + (", ..." if len(choices) > 40 else "")
+    there = f"{' There' if hint else ' there'} {'are' if choices else 'is'}: {listed or 'none'}"
+    return UnknownNameError(f"unknown {what} {name!r};{hint}{there}")

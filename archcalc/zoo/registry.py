@@ -1,0 +1,128 @@
+"""The registry of the zoo: what an entry is, how it is found by name, how its choices are read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from archcalc.errors import InputError
+from archcalc.graph import Network
+from archcalc.names import unknown
+
+Recipe = Callable[..., Network]
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A torchvision model, and the choices under which the entry's network equals it."""
+
+    model: str
+    choices: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network of the zoo: its name, the function that builds it, where it was published."""
+
+    name: str
+    recipe: Recipe
+    family: str
+    year: int
+    paper: str
+    torchvision: Callable[[Mapping[str, Any]], Reference | None] | None
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The entry's own choices with their defaults."""
+        return {name: parameter.default for name, parameter in inspect.signature(self.recipe).parameters.items()}
+
+    @property
+    def summary(self) -> str:
+        """First line of the recipe's docstring."""
+        return inspect.getdoc(self.recipe).partition("\n")[0]  # type: ignore[union-attr]
+
+    def build(self, **choices: Any) -> Network:
+        """The network for these choices. Raises UnknownNameError, InputError for a choice or value there is not."""
+        known = self.choices
+        hints = get_type_hints(self.recipe)
+        for name, value in choices.items():
+            if name not in known:
+                raise unknown(f"choice of {self.name}", name, known)
+            _check(self.name, name, value, hints[name])
+        return self.recipe(**choices)
+
+    def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """Choices as they are typed on the command line (`bias=false`). Raises UnknownNameError, InputError."""
+        hints = get_type_hints(self.recipe)
+        parsed = {}
+        for name, text in texts.items():
+            if name not in hints or name == "return":
+                raise unknown(f"choice of {self.name}", name, self.choices)
+            parsed[name] = _parse(self.name, name, text, hints[name])
+        return parsed
+
+    def reference(self, choices: Mapping[str, Any]) -> Reference | None:
+        """The torchvision model that these choices describe, if there is one."""
+        return self.torchvision(self.choices | dict(choices)) if self.torchvision else None
+
+
+ENTRIES: dict[str, Entry] = {}
+"""Every entry by name, in the order they were written down."""
+
+
+def entry(
+    name: str,
+    *,
+    family: str,
+    year: int,
+    paper: str,
+    torchvision: Callable[[Mapping[str, Any]], Reference | None] | None = None,
+) -> Callable[[R], R]:
+    """Register a function that builds a network from keyword arguments as the entry of this name."""
+
+    def register(recipe: R) -> R:
+        if name in ENTRIES:
+            raise ValueError(f"there are two zoo entries called {name}")
+        ENTRIES[name] = Entry(name, recipe, family, year, paper, torchvision)
+        return recipe
+
+    return register
+
+
+def find(name: str) -> Entry:
+    """The entry of this name. Raises UnknownNameError with near matches."""
+    try:
+        return ENTRIES[name]
+    except KeyError:
+        raise unknown("network", name, ENTRIES) from None
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _parse(entry_name: str, name: str, text: str, hint: Any) -> Any:
+    if hint is bool and text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    value: Any = text
+    if hint is int or (get_origin(hint) is Literal and all(isinstance(choice, int) for choice in get_args(hint))):
+        try:
+            value = int(text)
+        except ValueError:
+            value = text
+    _check(entry_name, name, value, hint)
+    return value
+
+
+def _check(entry_name: str, name: str, value: Any, hint: Any) -> None:
+    if get_origin(hint) is Literal:
+        wanted, fits = " or ".join(map(str, get_args(hint))), type(value) is not bool and value in get_args(hint)
+    elif hint is bool:
+        wanted, fits = "true or false", isinstance(value, bool)
+    else:
+        wanted, fits = "a whole number of at least 1", type(value) is int and value >= 1
+    if not fits:
+        raise InputError(f"{entry_name}: {name} is {value!r}; it must be {wanted}")
