@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archcalc import receptive
 from archcalc.errors import InputError, ShapeError, UnknownNameError
@@ -13,6 +13,9 @@ from archcalc.extents import Extent, Shape, as_shape, prod
 from archcalc.graph import Network, Node
 from archcalc.layers import Input
 from archcalc.nest import Ledger, Nest, ledger
+
+if TYPE_CHECKING:
+    from archcalc.table import Table
 
 
 class Costs:
@@ -182,6 +185,45 @@ class Report:
     @cached_property
     def _by_name(self) -> dict[str, Row]:
         return {row.name: row for row in self.rows}
+
+    def table(self, columns: Sequence[str] | None = None, **options: Any) -> Table:
+        """The report as a table; columns by name, options as in `archcalc.columns.tabulate`.
+
+        >>> from archcalc import zoo
+        >>> analyze(zoo.vgg19()).table(["layer", "params"], layers="fc").rows[0]
+        ('fc6', 102764544)
+        """
+        from archcalc.columns import DEFAULT, tabulate
+
+        return tabulate(self, DEFAULT if columns is None else columns, **options)
+
+    def to_markdown(self, columns: Sequence[str] | None = None, **options: Any) -> str:
+        """The table in Markdown."""
+        return self.table(columns, **options).to_markdown()
+
+    def to_latex(self, columns: Sequence[str] | None = None, *, document: bool = False, **options: Any) -> str:
+        """The table in LaTeX with booktabs, to be input into a document or as a document of its own."""
+        return self.table(columns, **options).to_latex(document=document)
+
+    def to_csv(self, columns: Sequence[str] | None = None, **options: Any) -> str:
+        """The table as comma-separated values, every row of it."""
+        return self.table(columns, **{"all_rows": True, **options}).to_csv()
+
+    def to_html(self, columns: Sequence[str] | None = None, **options: Any) -> str:
+        """The table in HTML."""
+        return self.table(columns, **options).to_html()
+
+    def to_dict(self, *, convention: str = "mac") -> dict[str, Any]:
+        """The report as plain data, schema archcalc.report/1: every row, every number, every working."""
+        from archcalc.records import report_record
+
+        return report_record(self, convention)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __str__(self) -> str:
+        return self.table().to_terminal()
 
 
 def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:

@@ -75,9 +75,9 @@ def _windows(row: Row, fields: Sequence[Fields]) -> dict[str, Worked]:
                     before=leaf("padding", axis.before),
                     after=leaf("padding", axis.after),
                 )
-                found[axis.out] = window.outputs(size, taps)
+                found[("height", "width")[i]] = window.outputs(size, taps)
                 field = fields[0][i]
                 if field is not None:
                     seen = Field(leaf("r", field.size), leaf("jump", field.jump), field.first)
-                    found[f"receptive field {axis.out}"] = seen.through(window, taps).size
+                    found[("receptive_field", "receptive_field_width")[i]] = seen.through(window, taps).size
     return found

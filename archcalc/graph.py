@@ -41,7 +41,9 @@ class Network:
                 raise SpecError(f"{self.name}: two layers are called {node.name!r}")
             for name in node.inputs:
                 if name not in seen:
-                    raise SpecError(f"{self.name}: {node.name} takes its input from {name!r}, which no earlier layer is")
+                    raise SpecError(
+                        f"{self.name}: {node.name} takes its input from {name!r}, which no earlier layer is"
+                    )
             wanted = node.layer.inputs
             if len(node.inputs) != wanted and (wanted is not None or len(node.inputs) < 2):
                 takes = "two or more inputs" if wanted is None else f"{wanted} input" + "s" * (wanted != 1)

@@ -55,8 +55,7 @@ def fold(fields: Sequence[Fields], inputs: Sequence[Shape], output: Shape, nests
                 result = (*result[:i], _step(result[i], axis, nest), *result[i + 1 :])
     if len(output) == 2 < len(inputs[0]):
         result = tuple(
-            None if field is None else field.whole(extent)
-            for field, extent in zip(result, inputs[0][2:], strict=False)
+            None if field is None else field.whole(extent) for field, extent in zip(result, inputs[0][2:], strict=False)
         )
     return result
 

@@ -317,4 +317,3 @@ def _loop_axes(nest: Nest) -> list[tuple[str, ...]]:
 
 def _output_loops(nest: Nest) -> set[str]:
     return {loop for axis in _loop_axes(nest) for loop in axis}
-

@@ -116,7 +116,9 @@ class Subsample(Layer):
         (x,) = inputs
         check_rank(x, 4, "N, C, H, W")
         N, C, H, W = x
-        rows, columns = (Window(out, tap, stride) for out, tap, stride in zip("PQ", "RS", ints(self.stride), strict=True))
+        rows, columns = (
+            Window(out, tap, stride) for out, tap, stride in zip("PQ", "RS", ints(self.stride), strict=True)
+        )
         loops = {"N": N, "C": C, "P": fit(rows, H, 1), "Q": fit(columns, W, 1), "R": 1, "S": 1}
         image = Operand("input", "input", (("N",), ("C",), rows, columns))
         return (Nest(loops, {}, (image, Operand("output", "output", (("N",), ("C",), ("P",), ("Q",))))),)

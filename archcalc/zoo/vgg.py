@@ -13,9 +13,7 @@ PAPER = "Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale 
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def vgg(
-    name: str, kernels: tuple[str, ...], *, bias: bool, batch_norm: bool, avgpool: bool, classes: int
-) -> Network:
+def vgg(name: str, kernels: tuple[str, ...], *, bias: bool, batch_norm: bool, avgpool: bool, classes: int) -> Network:
     """A VGG network from the kernel sizes of its convolutions, one string a block: "331" is 3×3, 3×3, 1×1."""
     net = Builder(name, (1, 3, 224, 224))
     for block, (width, sizes) in enumerate(zip(WIDTHS, kernels, strict=True), start=1):

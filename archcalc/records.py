@@ -1,0 +1,68 @@
+"""Records: a report as plain data for JSON, schema `archcalc.report/1` (fields may be added, none renamed)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from archcalc import units
+from archcalc.analysis import Costs, Report, Row
+from archcalc.conventions import convention as convention_named
+from archcalc.explain import explain
+from archcalc.extents import Extent
+
+SCHEMA = "archcalc.report/1"
+
+
+def report_record(report: Report, convention: str = "mac") -> dict[str, Any]:
+    """Every row with every number and working, and the totals. Raises UnknownNameError for the convention."""
+    rule = convention_named(convention)
+    return {
+        "schema": SCHEMA,
+        "network": report.network.name,
+        "input": plain(report.input),
+        "convention": rule.name,
+        "layers": [_row(report, row) | {"cost": plain(rule.count(row))} for row in report.rows],
+        "total": _costs(report.total) | {"cost": plain(sum(map(rule.count, report.rows)))},
+        "uncounted": [row.name for row in report.uncounted],
+    }
+
+
+def _row(report: Report, row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "inputs": list(row.node.inputs),
+        "output": plain(row.output),
+        **_costs(row),
+        "receptive_field": plain(row.receptive_field),
+        "jump": plain(row.jump),
+        "counted": row.counted,
+        "working": {name: equation.text() for name, equation in explain(report, row.name).items()},
+    }
+
+
+def _costs(costs: Costs) -> dict[str, Any]:
+    return {
+        "activations": plain(costs.activations),
+        "weights": plain(costs.weights),
+        "biases": plain(costs.biases),
+        "params": plain(costs.params),
+        "buffers": plain(costs.buffers),
+        "macs": plain(costs.macs),
+        "ledger": plain(costs.ledger),
+    }
+
+
+def plain(value: Extent) -> Any:
+    """A number, or several, as JSON knows them: sweeps become lists, closed forms become text."""
+    if value is None or type(value) is int:
+        return value
+    if isinstance(value, Mapping):
+        return {name: plain(amount) for name, amount in value.items()}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    whole = units.exact(value)
+    return units.count(value) if whole is None else whole
