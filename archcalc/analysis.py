@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from archcalc import receptive
-from archcalc.errors import InputError, ShapeError, UnknownNameError
+from archcalc.errors import InputError, ShapeError
 from archcalc.extents import Extent, Shape, as_shape, prod
 from archcalc.graph import Network, Node
 from archcalc.layers import Input
-from archcalc.nest import Ledger, Nest, ledger
+from archcalc.nest import Ledger, Nest, Role, ledger
 
 if TYPE_CHECKING:
     from archcalc.table import Table
 
 
-class Costs:
+class Costs(ABC):
     """The counts of one layer or of several; each is read off nests and shapes when asked for."""
 
     __slots__ = ()
 
-    activations: Extent
-    weights: Extent
-    biases: Extent
-    buffers: Extent
-    ledger: Ledger
+    @property
+    @abstractmethod
+    def activations(self) -> Extent:
+        """Elements written, whole batch; 0 where an output lives in its input's memory."""
+
+    @abstractmethod
+    def _size(self, role: Role) -> Extent:
+        """Elements of the tensors with this role."""
+
+    @property
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """Operations by kind."""
+
+    @property
+    def weights(self) -> Extent:
+        """Elements of weight tensors."""
+        return self._size("weight")
+
+    @property
+    def biases(self) -> Extent:
+        """Elements of bias tensors."""
+        return self._size("bias")
 
     @property
     def params(self) -> Extent:
         """Weights and biases."""
         return self.weights + self.biases
+
+    @property
+    def buffers(self) -> Extent:
+        """Elements of tensors that are kept but not trained."""
+        return self._size("buffer")
 
     @property
     def macs(self) -> Extent:
@@ -66,27 +90,18 @@ class Row(Costs):
         return self.node.layer.counted
 
     @property
-    def activations(self) -> Extent:  # type: ignore[override]
+    def activations(self) -> Extent:
         """Elements the layer writes, whole batch; 0 where its output lives in its input's memory."""
         return 0 if self.node.layer.in_place else prod(self.output)
 
-    @property
-    def weights(self) -> Extent:  # type: ignore[override]
-        """Elements of weight tensors."""
-        return self._size("weight")
+    def _size(self, role: Role) -> Extent:
+        total: Extent = 0
+        for nest in self.nests:
+            total = total + nest.size(role)
+        return total
 
     @property
-    def biases(self) -> Extent:  # type: ignore[override]
-        """Elements of bias tensors."""
-        return self._size("bias")
-
-    @property
-    def buffers(self) -> Extent:  # type: ignore[override]
-        """Elements of tensors that are kept but not trained."""
-        return self._size("buffer")
-
-    @property
-    def ledger(self) -> Ledger:  # type: ignore[override]
+    def ledger(self) -> Ledger:
         """Operations by kind."""
         return ledger(self.nests)
 
@@ -102,13 +117,6 @@ class Row(Costs):
             return None
         return tuple(f.jump for f in self.fields if f)
 
-    def _size(self, role: Any) -> Extent:
-        total: Extent = 0
-        for nest in self.nests:
-            if len(nest.operands) > 2 or role == "input":
-                total = total + nest.size(role)
-        return total
-
 
 class Total(Costs):
     """The sum of rows."""
@@ -119,35 +127,20 @@ class Total(Costs):
         self.rows = rows
 
     @property
-    def activations(self) -> Extent:  # type: ignore[override]
+    def activations(self) -> Extent:
         """Elements that all rows write."""
-        return self._sum(lambda row: row.activations)
+        return sum(row.activations for row in self.rows)
+
+    def _size(self, role: Role) -> Extent:
+        return sum(row._size(role) for row in self.rows)
 
     @property
-    def weights(self) -> Extent:  # type: ignore[override]
-        """Elements of weight tensors."""
-        return self._sum(lambda row: row.weights)
-
-    @property
-    def biases(self) -> Extent:  # type: ignore[override]
-        """Elements of bias tensors."""
-        return self._sum(lambda row: row.biases)
-
-    @property
-    def buffers(self) -> Extent:  # type: ignore[override]
-        """Elements of tensors that are kept but not trained."""
-        return self._sum(lambda row: row.buffers)
-
-    @property
-    def ledger(self) -> Ledger:  # type: ignore[override]
-        """Operations by kind."""
+    def ledger(self) -> Ledger:
+        """Operations of all rows by kind."""
         result = Ledger()
         for row in self.rows:
-            result = result + row.ledger
+            result.add(row.ledger)
         return result
-
-    def _sum(self, count: Callable[[Costs], Extent]) -> Extent:
-        return sum(map(count, self.rows))
 
 
 @dataclass(frozen=True)

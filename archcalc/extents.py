@@ -87,7 +87,7 @@ def surely(condition: Any) -> bool:
         return condition
     if hasattr(condition, "any"):
         return bool(condition.any())
-    return condition == True  # noqa: E712 - SymPy's true equals True; an undecided relation does not
+    return bool(condition == True)  # noqa: E712 - SymPy's true equals True; an undecided relation does not
 
 
 def as_shape(dims: Sequence[Any]) -> Shape:

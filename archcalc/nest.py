@@ -49,11 +49,11 @@ class Window(NamedTuple):
 
 
 class Bins(NamedTuple):
-    """An axis cut into `count` bins that may overlap: bin i holds positions ⌊i·size/count⌋ to ⌈(i+1)·size/count⌉ - 1."""
+    """An axis cut into `bins` that may overlap: bin i holds positions ⌊i·size/bins⌋ to ⌈(i+1)·size/bins⌉ - 1."""
 
     loop: str
     size: Extent
-    count: int
+    bins: int
 
     def taps(self) -> Extent:
         """Positions in all bins together (PyTorch's adaptive pooling rule).
@@ -61,7 +61,7 @@ class Bins(NamedTuple):
         >>> Bins("T", 5, 3).taps()
         7
         """
-        sizes = (ceil_div((i + 1) * self.size, self.count) - i * self.size // self.count for i in range(self.count))
+        sizes = (ceil_div((i + 1) * self.size, self.bins) - i * self.size // self.bins for i in range(self.bins))
         return sum(sizes)
 
 
@@ -108,8 +108,9 @@ class Nest(NamedTuple):
 
     def extent(self, axis: Axis) -> Extent:
         """Length of a dense axis (the product of its loops) or number of bins."""
-        if type(axis) is Bins:
-            return axis.count
+        if isinstance(axis, Bins):
+            return axis.bins
+        assert not isinstance(axis, Window)
         if len(axis) == 1:
             return self.loops[axis[0]]
         return prod(self.loops[loop] for loop in axis)
@@ -126,15 +127,16 @@ class Nest(NamedTuple):
 class Ledger(dict[str, Extent]):
     """What a layer costs by kind of operation (`mac`, `bias_add`, `add`, `mul`, `div`, `cmp`, `exp`, ...), never mixed.
 
-    >>> Ledger({"mac": 10}) + Ledger({"mac": 5, "cmp": 2})
+    >>> ledger = Ledger({"mac": 10})
+    >>> ledger.add({"mac": 5, "cmp": 2})
+    >>> ledger
     {'mac': 15, 'cmp': 2}
     """
 
-    def __add__(self, other: Mapping[str, Extent]) -> Ledger:
-        result = Ledger(self)
+    def add(self, other: Mapping[str, Extent]) -> None:
+        """Enter the amounts of another ledger too."""
         for op, amount in other.items():
-            result[op] = result[op] + amount if op in result else amount
-        return result
+            self[op] = self[op] + amount if op in self else amount
 
 
 def ledger(nests: tuple[Nest, ...]) -> Ledger:
@@ -142,7 +144,5 @@ def ledger(nests: tuple[Nest, ...]) -> Ledger:
     result = Ledger()
     for nest in nests:
         iterations = nest.iterations
-        for op, times in nest.ops.items():
-            amount = iterations if times == 1 else times * iterations
-            result[op] = result[op] + amount if op in result else amount
+        result.add({op: iterations if times == 1 else times * iterations for op, times in nest.ops.items()})
     return result

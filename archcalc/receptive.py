@@ -66,11 +66,11 @@ def _step(field: Field | None, axis: Axis, nest: Nest) -> Field | None:
     if isinstance(axis, Window):
         return field.through(axis, nest.loops[axis.tap])
     assert isinstance(axis, Bins)
-    if axis.count == 1:
+    if axis.bins == 1:
         return field.whole(axis.size)
-    if type(axis.size) is not int or axis.size % axis.count:
+    if type(axis.size) is not int or axis.size % axis.bins:
         return None
-    taps = axis.size // axis.count
+    taps = axis.size // axis.bins
     return field.through(Window(axis.loop, axis.loop, stride=taps), taps)
 
 

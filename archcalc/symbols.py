@@ -7,7 +7,7 @@ from typing import Any
 from archcalc.errors import MissingPackageError
 
 try:
-    import sympy  # noqa: TID253 - only imported once a name or an expression has been passed in
+    import sympy
 except ImportError as error:
     raise MissingPackageError(
         'closed forms (a letter in a shape) need SymPy: pip install "archcalc[symbolic]"'

@@ -46,13 +46,13 @@ class Worked:
         return self + -worked(other)
 
     def __rsub__(self, other: Extent) -> Worked:
-        return worked(other) - self
+        return worked(other) + -self
 
     def __mul__(self, other: Extent) -> Worked:
-        other = worked(other)
-        if other.operation == "quotient" and other.args[1].letter == self.letter != "":
-            return other.args[0]
-        return Worked(self.value * other.value, "product", (self, other))
+        factor = worked(other)
+        if factor.operation == "quotient" and factor.args[1].letter == self.letter != "":
+            return factor.args[0]
+        return Worked(self.value * factor.value, "product", (self, factor))
 
     def __rmul__(self, other: Extent) -> Worked:
         return worked(other) * self
@@ -252,7 +252,7 @@ def lettered(nest: Nest, inputs: Shape = ()) -> Nest:
         else:
             loops[name] = leaf(name, extent)
     for axis, extent in zip(nest.operands[0].axes, inputs, strict=False):
-        if axis in ((name,) for name in nest.loops) and extent.operation == "product":
+        if not isinstance(axis, Window | Bins) and len(axis) == 1 and extent.operation == "product":
             loops[axis[0]] = extent
     return nest._replace(loops=loops)
 
@@ -294,7 +294,7 @@ def operations(nests: Iterable[Nest]) -> dict[str, Worked]:
     result = Ledger()
     for nest in nests:
         runs = iterations(nest)
-        result += {op: runs if times == 1 else times * runs for op, times in nest.ops.items()}
+        result.add({op: runs if times == 1 else times * runs for op, times in nest.ops.items()})
     return dict(result)
 
 
@@ -312,7 +312,8 @@ def _arranged(inner: list[Extent], outer: list[Extent]) -> Worked:
 
 def _loop_axes(nest: Nest) -> list[tuple[str, ...]]:
     """Axes of the output as loops; bins stand for the loop over their taps."""
-    return [(axis.loop,) if isinstance(axis, Bins) else axis for axis in nest.operands[-1].axes if axis]  # type: ignore[misc]
+    axes = [(axis.loop,) if isinstance(axis, Bins) else axis for axis in nest.operands[-1].axes]
+    return [axis for axis in axes if not isinstance(axis, Window)]
 
 
 def _output_loops(nest: Nest) -> set[str]:
