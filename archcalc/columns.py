@@ -106,6 +106,13 @@ def names() -> dict[str, str]:
     return meanings | OPERATIONS
 
 
+def header(name: str) -> str:
+    """The header of a column; a name that is no column is its own header."""
+    if name in TEXTS:
+        return TEXTS[name].header
+    return COUNTS[name][0] if name in COUNTS else OPERATIONS.get(name, name)
+
+
 def tabulate(
     report: Report,
     columns: Sequence[str] = DEFAULT,
@@ -159,7 +166,7 @@ class _View:
             return Column(self.convention.header)
         if name == "share":
             return Column(f"share of {self.convention.header}")
-        return Column(COUNTS[name][0] if name in COUNTS else OPERATIONS[name])
+        return Column(header(name))
 
     def count(self, name: str, costs: Costs) -> Extent:
         """The number of a counted column."""

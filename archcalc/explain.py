@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from archcalc import working
+from archcalc import units, working
 from archcalc.analysis import Report, Row
+from archcalc.columns import header
 from archcalc.extents import Extent, Shape, differ, prod
 from archcalc.layers.base import AXES
 from archcalc.nest import Role, Window
 from archcalc.receptive import Field, Fields
+from archcalc.table import Cell, Column, Table
 from archcalc.working import Equation, Worked, leaf
 
 
@@ -49,13 +52,16 @@ def worked_output(report: Report, name: str) -> Shape:
     if row.nests or not row.node.inputs:
         return lettered(row.output)
     sources = [worked_output(report, source) for source in row.node.inputs]
+    if len(sources) > 1:
+        sources = [lettered(report[source].output, str(i)) for i, source in enumerate(row.node.inputs, start=1)]
     return row.node.layer.output(*sources)
 
 
-def lettered(shape: Shape) -> Shape:
-    """A shape whose extents carry the letters of their axes."""
+def lettered(shape: Shape, branch: str = "") -> Shape:
+    """A shape whose extents carry the letters of their axes, numbered by branch where there are several."""
     letters = AXES.get(len(shape)) or tuple(f"D{i}" for i in range(len(shape)))
-    return tuple(leaf(letter, extent) for letter, extent in zip(letters, shape, strict=True))
+    named = (letter + branch if letter == "C" else letter for letter in letters)
+    return tuple(leaf(letter, extent) for letter, extent in zip(named, shape, strict=True))
 
 
 def _elements(shape: Sequence[Extent]) -> Worked:
@@ -64,7 +70,8 @@ def _elements(shape: Sequence[Extent]) -> Worked:
 
 def _windows(row: Row, fields: Sequence[Fields]) -> dict[str, Worked]:
     """How output height and width and the receptive field come about, for layers that look through windows."""
-    found: dict[str, Worked] = {}
+    sizes: dict[str, Worked] = {}
+    seen: dict[str, Worked] = {}
     for nest in row.nests:
         for i, axis in enumerate(nest.operands[0].axes[2:]):
             if isinstance(axis, Window):
@@ -75,9 +82,94 @@ def _windows(row: Row, fields: Sequence[Fields]) -> dict[str, Worked]:
                     before=leaf("padding", axis.before),
                     after=leaf("padding", axis.after),
                 )
-                found[("height", "width")[i]] = window.outputs(size, taps)
+                sizes[("height", "width")[i]] = window.outputs(size, taps)
                 field = fields[0][i]
                 if field is not None:
-                    seen = Field(leaf("r", field.size), leaf("jump", field.jump), field.first)
-                    found[("receptive_field", "receptive_field_width")[i]] = seen.through(window, taps).size
-    return found
+                    before = Field(leaf("r", field.size), leaf("jump", field.jump), field.first)
+                    seen[f"receptive field {'HW'[i]}"] = before.through(window, taps).size
+    if len(seen) == 2 and len({number.value for number in seen.values()}) == 1:
+        seen = {"receptive_field": seen["receptive field H"]}
+    return sizes | seen
+
+
+LETTERS = (
+    "N batch; C, H, W channels in, height, width; K, P, Q channels out, output height, output width; "
+    "R, S kernel height, width; G groups; r, jump receptive field and step of what flows in."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The calculations of one layer, or the sums over all."""
+
+    name: str
+    title: str
+    equations: dict[str, Equation]
+
+    def labelled(self) -> list[tuple[str, Equation]]:
+        """Equations under the headers that tables give their columns."""
+        return [(header(name), equation) for name, equation in self.equations.items()]
+
+
+def sections(report: Report, layer: str | None = None) -> list[Section]:
+    """The calculations of every layer and the sums, or those of one layer. Raises UnknownNameError."""
+    rows = report.rows if layer is None else (report[layer],)
+    found = []
+    for row in rows:
+        given = f"{' and '.join(map(units.shape, row.inputs))} → " if row.inputs else ""
+        title = f"{row.name} ({row.kind}): {given}{units.shape(row.output)}"
+        found.append(Section(row.name, title, explain(report, row.name)))
+    if layer is None:
+        found.append(Section("total", "total", _sums(report)))
+    return [section for section in found if section.equations]
+
+
+def explanation(report: Report, layer: str | None = None) -> str:
+    """The calculations as plain text, in numbers and in letters. Raises UnknownNameError."""
+    lines = [f"{report.network.name} on {units.shape(report.input)}"]
+    for section in sections(report, layer):
+        lines += ["", section.title]
+        width = max(len(name) for name, _ in section.labelled()) + 2
+        for name, equation in section.labelled():
+            shown, letters = equation.text(), equation.letters()
+            lines.append(f"  {name:<{width}}{shown}" + (f"    [{letters}]" if section.name != "total" else ""))
+    return "\n".join([*lines, "", LETTERS, ""])
+
+
+def explanation_table(report: Report, layer: str | None = None) -> Table:
+    """The calculations as a table, one line a number. Raises UnknownNameError."""
+    rows: list[tuple[Cell, ...]] = []
+    for section in sections(report, layer):
+        for name, equation in section.labelled():
+            rows.append((section.name, name, equation, Letters(equation) if section.name != "total" else None))
+    columns = (
+        Column("layer", "left"),
+        *(Column(header, "left") for header in ("quantity", "in numbers", "in letters")),
+    )
+    return Table(f"{report.network.name} on {units.shape(report.input)}", columns, tuple(rows), notes=(LETTERS,))
+
+
+@dataclass(frozen=True)
+class Letters:
+    """An equation in letters, as a cell of a table."""
+
+    equation: Equation
+
+    def text(self) -> str:
+        """Plain text."""
+        return self.equation.letters()
+
+    def latex(self) -> str:
+        """LaTeX."""
+        return self.equation.latex_letters()
+
+
+def _sums(report: Report) -> dict[str, Equation]:
+    """Every total as the sum of the rows that are not 0."""
+    sums = {}
+    for column in ("activations", "weights", "biases", "params", "buffers", "macs"):
+        amounts = [getattr(row, column) for row in report.rows]
+        terms = [working.summand(amount) for amount in amounts if differ(amount, 0)]
+        if terms:
+            sums[column] = Equation(sum(terms[1:], start=terms[0]))
+    return sums

@@ -100,7 +100,11 @@ def as_shape(dims: Sequence[Any]) -> Shape:
     """
     if isinstance(dims, str | int) or not len(dims):
         raise InputError(f"an input shape is a sequence of extents such as (1, 3, 224, 224), not {dims!r}")
-    return tuple(dim if type(dim) is int and dim > 0 else _as_extent(dim, dims) for dim in dims)
+    shape = tuple(dim if type(dim) is int and dim > 0 else _as_extent(dim, dims) for dim in dims)
+    backends = {backend.__name__ for backend in map(_backend, shape) if backend is not None}
+    if len(backends) > 1:
+        raise InputError(f"the input shape {tuple(dims)!r} mixes names and arrays; use one or the other")
+    return shape
 
 
 def _as_extent(dim: Any, dims: Sequence[Any]) -> Extent:

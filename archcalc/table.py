@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from archcalc import units
 from archcalc.errors import InputError, UnknownNameError
@@ -35,6 +35,15 @@ _TEX_DIGITS = {r"\normalsize": 5.0, r"\small": 4.63, r"\footnotesize": 4.25, r"\
 _TEX_RAGGED = {"left": r"\raggedright", "right": r"\raggedleft"}
 
 T = TypeVar("T")
+
+
+def progress() -> Any:
+    """A rich progress bar with the time it has taken, on standard error, gone when it stops."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 @runtime_checkable
@@ -100,7 +109,12 @@ class Table:
         raise UnknownNameError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}")
 
     def to_terminal(self, *, ascii: bool = False, width: int | None = None, color: bool = False) -> str:
-        """Write for a terminal: words fold to fit the width, numbers never do, and nothing is cut."""
+        """Write for a terminal: words fold to fit the width, numbers never do, and nothing is cut.
+
+        Without a width nothing folds, and rich, which takes longer to import than most tables to compute, stays away.
+        """
+        if width is None and not (color and not ascii):
+            return self._plain(ascii)
         from rich.box import ASCII2, SQUARE
         from rich.console import Console
         from rich.table import Table as RichTable
@@ -135,6 +149,23 @@ class Table:
                 if part is not None:
                     console.print(part)
         return re.sub(r" +$", "", capture.get(), flags=re.MULTILINE)
+
+    def _plain(self, ascii: bool) -> str:
+        def write(cell: Cell) -> str:
+            return units.ascii(_text(cell)) if ascii else _text(cell)
+
+        bar, rule, cross = ("|", "-", "+") if ascii else ("│", "─", "┼")
+        grid = self._grid(write)
+        sizes = [max(map(len, cells)) for cells in zip(*grid, strict=True)]
+        right = [column.align == "right" for column in self.columns]
+        lines = [f" {bar} ".join(map(_pad, row, sizes, right)).rstrip() for row in grid]
+        line = f"{rule}{cross}{rule}".join(rule * size for size in sizes)
+        rules = [1, len(self.rows) + 1] if self.total is not None else [1]
+        for place in reversed(rules):
+            lines.insert(place, line)
+        title = [write(self.title)] if self.title else []
+        notes = ["", *map(write, self.notes)] if self.notes else []
+        return "\n".join([*title, *lines, *notes, ""])
 
     def to_markdown(self, *, ascii: bool = False) -> str:
         """Write a GitHub table whose source is aligned too."""

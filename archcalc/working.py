@@ -13,7 +13,7 @@ from archcalc import extents, units
 from archcalc.extents import Extent, Shape, prod
 from archcalc.nest import Bins, Ledger, Nest, Role, Window
 
-Operation: TypeAlias = Literal["leaf", "sum", "product", "floor", "ceil", "quotient", "minimum", "group"]
+Operation: TypeAlias = Literal["leaf", "sum", "product", "floor", "ceil", "quotient", "minimum", "group", "result"]
 
 
 class Worked:
@@ -75,6 +75,11 @@ def differ(a: Extent, b: Extent) -> bool:
 def leaf(letter: str, value: Extent) -> Worked:
     """A number known by a letter."""
     return Worked(value, letter=letter)
+
+
+def summand(value: Extent) -> Worked:
+    """A result of its own that is one term of a sum, written with thousands separated."""
+    return Worked(value, "result")
 
 
 def worked(number: Extent) -> Worked:
@@ -153,11 +158,19 @@ class _Writer:
 
     def _leaf(self, number: Worked) -> str:
         if self.letters and number.letter:
-            return rf"\text{{{number.letter}}}" if self.latex and len(number.letter) > 2 else number.letter
+            return self._letter(number.letter)
         if isinstance(number.value, int):
             return str(number.value) if number.value >= 0 else f"({self.minus.strip()}{-number.value})"
         text = units.latex(number.value) if self.latex else units.count(number.value)
         return f"({text})" if " " in text and not self.latex else text
+
+    def _letter(self, letter: str) -> str:
+        if not self.latex or len(letter) == 1:
+            return letter
+        return f"{letter[0]}_{{{letter[1:]}}}" if letter[1:].isdigit() else rf"\text{{{letter}}}"
+
+    def _result(self, number: Worked) -> str:
+        return units.latex(number.value) if self.latex else units.count(number.value)
 
     def _sum(self, number: Worked) -> str:
         parts: list[str] = []
@@ -258,7 +271,7 @@ def lettered(nest: Nest, inputs: Shape = ()) -> Nest:
 
 
 def size(nest: Nest, role: Role) -> Worked:
-    """Elements of the operands of a lettered nest with this role: summed loops first, in parentheses, then those of the output."""
+    """Elements of a lettered nest's operands of this role: summed loops in parentheses, then those of the output."""
     written = _output_loops(nest)
     total: Worked | None = None
     for operand in nest.operands:

@@ -64,7 +64,7 @@ class Concat(Layer):
         for axis, extent in enumerate(first):
             if axis != dim and any(differ(x[axis], extent) for x in inputs[1:]):
                 raise ShapeError(f"inputs to join along axis {dim} must agree on axis {axis}")
-        return (*first[:dim], sum(x[dim] for x in inputs[1:]) + first[dim], *first[dim + 1 :])
+        return (*first[:dim], sum((x[dim] for x in inputs[1:]), start=first[dim]), *first[dim + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,102 @@
+"""Comparison of networks: their outputs and totals side by side, each against the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from archcalc import units
+from archcalc.analysis import Report, Row
+from archcalc.conventions import Convention, convention
+from archcalc.errors import InputError
+from archcalc.extents import Extent
+from archcalc.records import plain
+from archcalc.table import Cell, Column, Table
+
+SCHEMA = "archcalc.compare/1"
+
+Quantity = tuple[str, Callable[[Report], Extent]]
+
+
+def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
+    """Networks side by side: the last columns are each one's ratio to the first, and what it saves in percent.
+
+    Raises InputError for fewer than two, UnknownNameError for a convention there is not.
+    """
+    _at_least_two(reports)
+    first = reports[0]
+    columns = [Column("", "left"), *(Column(report.network.name) for report in reports)]
+    for report in reports[1:]:
+        against = "" if len(reports) == 2 else f"{report.network.name} "
+        columns += [Column(f"{against}ratio"), Column(f"{against}saving")]
+    rows: list[tuple[Cell, ...]] = [
+        ("input", *(units.shape(report.input) for report in reports), *[None] * (len(columns) - len(reports) - 1)),
+        ("output", *(units.shape(_output(report)) for report in reports), *[None] * (len(columns) - len(reports) - 1)),
+    ]
+    for name, amount in _quantities(reports, convention(convention_name)):
+        amounts = [amount(report) for report in reports]
+        changes: list[Cell] = []
+        for other in amounts[1:]:
+            changes += _change(amounts[0], other)
+        rows.append((name, *amounts, *changes))
+    title = f"{' and '.join(report.network.name for report in reports)}; ratio and saving against {first.network.name}"
+    return Table(title, tuple(columns), tuple(rows))
+
+
+def comparison_record(reports: Sequence[Report], convention_name: str = "mac") -> dict[str, Any]:
+    """The comparison as plain data."""
+    _at_least_two(reports)
+    rule = convention(convention_name)
+    return {
+        "schema": SCHEMA,
+        "convention": rule.name,
+        "networks": [
+            {
+                "network": report.network.name,
+                "input": plain(report.input),
+                "output": plain(_output(report)),
+                **{name: plain(amount(report)) for name, amount in _quantities(reports, rule)},
+            }
+            for report in reports
+        ],
+    }
+
+
+def _at_least_two(reports: Sequence[Report]) -> None:
+    if len(reports) < 2:
+        raise InputError("a comparison takes two networks or more")
+
+
+def _output(report: Report) -> Any:
+    return report.rows[-1].output
+
+
+def _quantities(reports: Sequence[Report], rule: Convention) -> list[Quantity]:
+    """What is compared: totals, and the cost of each kind of layer that has any in one of the networks."""
+    kinds = dict.fromkeys(row.kind for report in reports for row in report.rows if _costly(row, rule))
+    totals: list[Quantity] = [
+        ("layers", lambda report: sum(row.kind != "Input" for row in report.rows)),
+        ("activations", lambda report: report.total.activations),
+        ("weights", lambda report: report.total.weights),
+        ("biases", lambda report: report.total.biases),
+        ("params", lambda report: report.total.params),
+    ]
+    by_kind: list[Quantity] = [(f"{rule.header} of {kind}", partial(_cost, rule, kind)) for kind in kinds]
+    return [*totals, *by_kind, (rule.header, lambda report: sum(map(rule.count, report.rows)))]
+
+
+def _costly(row: Row, rule: Convention) -> bool:
+    cost = rule.count(row)
+    return type(cost) is not int or cost != 0
+
+
+def _cost(rule: Convention, kind: str, report: Report) -> Extent:
+    return sum(rule.count(row) for row in report.rows if row.kind == kind)
+
+
+def _change(before: Extent, after: Extent) -> tuple[Cell, Cell]:
+    """Ratio and saving where both are numbers; nothing to say of 0."""
+    if type(before) is not int or type(after) is not int or before == 0:
+        return None, None
+    return units.ratio(after / before), units.percent(1 - after / before)

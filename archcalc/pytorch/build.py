@@ -1,0 +1,207 @@
+"""Build: a network as a real torch module whose submodules and `state_dict` are named as its layers are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from archcalc import units
+from archcalc.analysis import analyze
+from archcalc.errors import CheckError, InputError
+from archcalc.extents import Shape, as_shape
+from archcalc.graph import Network, Node
+from archcalc.layers import Input, Layer
+from archcalc.pytorch.devices import memory_guard
+
+
+class Add(nn.Module):
+    """Elementwise sum of two or more tensors; `inplace` overwrites the first."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        """The sum, shaped as the first is."""
+        total = first.add_(others[0]) if self.inplace else first + others[0]
+        for other in others[1:]:
+            total += other
+        return total
+
+
+class Concat(nn.Module):
+    """Tensors joined along an axis."""
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The joined tensor."""
+        return torch.cat(inputs, self.dim)
+
+
+class Subsample(nn.Module):
+    """Every stride-th row and column, a view of the input."""
+
+    def __init__(self, stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        return x[:, :, :: self.stride[0], :: self.stride[1]]
+
+
+class PadChannels(nn.Module):
+    """Channels of zeros after the input's own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C + channels, H, W)."""
+        return functional.pad(x, (0, 0, 0, 0, 0, self.channels))
+
+
+KINDS: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in (Add, Concat, Subsample, PadChannels)}
+"""Kinds of layer that torch.nn has no class for."""
+
+
+class Block(nn.Module):
+    """Layers whose names begin alike; the network calls them, not the block."""
+
+
+class _Step(NamedTuple):
+    name: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    dead: tuple[str, ...]  # values that no later step reads
+
+
+class BuiltNetwork(nn.Module):
+    """A network's layers as torch modules, run in the network's order; `get_submodule` knows them by name.
+
+    A layer that would overwrite a tensor that is still needed, or the caller's, is built out of place.
+    """
+
+    def __init__(self, network: Network, shape: Shape) -> None:
+        super().__init__()
+        self.network = network
+        self.shape = shape
+        inputs = {row.name: row.inputs for row in analyze(network, shape).rows}
+        overwriting = set(_overwriting(network.nodes))
+        dead = _dead(network.nodes)
+        steps = []
+        for node in network.nodes:
+            if not isinstance(node.layer, Input):
+                module = _module(node, inputs[node.name], in_place=node.name in overwriting)
+                _place(self, node.name, module)
+                steps.append(_Step(node.name, module, node.inputs, dead[node.name]))
+        self._steps = tuple(steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last layer's output; each tensor is let go after its last use."""
+        values = {self.network.input_nodes[0].name: x}
+        del x
+        for step in self._steps:
+            output = step.module(*[values[name] for name in step.inputs])
+            values[step.name] = output
+            for name in step.dead:
+                del values[name]
+        return values[self.network.nodes[-1].name]
+
+
+def build(network: Network, shape: Sequence[Any] | None = None, *, device: torch.device | str = "cpu") -> BuiltNetwork:
+    """The network as a torch module for inputs (N, C, H, W) of this shape, by default its own.
+
+    Raises InputError for a shape that is not of whole numbers, ShapeError, CheckError for a kind torch does not have.
+
+    >>> from archcalc import zoo
+    >>> build(zoo.resnet18(), device="meta").get_submodule("layer1.0.conv1")
+    Conv2d(64, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
+    """
+    with memory_guard(torch.device(device)), torch.device(device):
+        return BuiltNetwork(network, whole_shape(network, shape))
+
+
+def whole_shape(network: Network, shape: Sequence[Any] | None = None) -> tuple[int, ...]:
+    """The shape, by default the network's own, as ints. Raises InputError where it has symbols or arrays."""
+    entries = network.input_nodes
+    given = entries[0].layer.output() if shape is None and len(entries) == 1 else as_shape(shape or (1,))
+    whole = tuple(number for number in map(units.exact, given) if number is not None)
+    if len(whole) < len(given):
+        raise InputError(
+            f"{network.name} on {units.shape(given)}: a torch module needs an input shape of whole numbers, "
+            "not of symbols or arrays"
+        )
+    return whole
+
+
+def _module(node: Node, inputs: tuple[Shape, ...], *, in_place: bool) -> nn.Module:
+    kind = node.layer.kind
+    made = KINDS.get(kind) or getattr(nn, kind, None)
+    if not (isinstance(made, type) and issubclass(made, nn.Module)):
+        raise CheckError(f"{node.name}: torch.nn has no module {kind}, so no real layer can be built of it")
+    arguments = node.layer.arguments(*inputs)
+    if "inplace" in arguments:
+        arguments["inplace"] = in_place
+    try:
+        return made(**arguments)
+    except (TypeError, ValueError) as error:
+        raise CheckError(f"{node.name}: torch.nn.{kind} cannot be built of {arguments}: {error}") from error
+
+
+def _place(root: nn.Module, name: str, module: nn.Module) -> None:
+    *blocks, leaf = name.split(".")
+    parent = root
+    try:
+        for block in blocks:
+            if block not in parent._modules:
+                parent.add_module(block, Block())
+            parent = parent.get_submodule(block)
+            if not isinstance(parent, Block):
+                raise KeyError("a layer cannot lie inside another")
+        if leaf in parent._modules:
+            raise KeyError("a block of layers has that name")
+        parent.add_module(leaf, module)
+    except KeyError as error:
+        raise CheckError(f"{name}: no torch submodule can have this name: {error.args[0]}") from None
+
+
+def _dead(nodes: Sequence[Node]) -> dict[str, tuple[str, ...]]:
+    """For each node the values that it is the last to read, its own where no node reads it; never the output."""
+    last = {node.name: node.name for node in nodes} | {name: node.name for node in nodes for name in node.inputs}
+    dead: dict[str, tuple[str, ...]] = {node.name: () for node in nodes}
+    for name, reader in last.items():
+        if name != nodes[-1].name:
+            dead[reader] += (name,)
+    return dead
+
+
+def _overwriting(nodes: Sequence[Node]) -> Iterator[str]:
+    """Nodes that may overwrite their first input: its memory is not the caller's, and nobody else reads it later."""
+    order = {node.name: index for index, node in enumerate(nodes)}
+    last = order | {name: index for index, node in enumerate(nodes) for name in node.inputs}
+    memory: dict[str, str] = {}  # of each value, the node that allocated it
+    caller = {node.name for node in nodes if isinstance(node.layer, Input)}
+    for index, node in enumerate(nodes):
+        memory[node.name] = node.name
+        if not node.inputs or not node.layer.in_place:
+            continue
+        held = memory[node.inputs[0]]
+        read_later = any(memory[name] == held and last[name] > index for name in list(memory)[:index])
+        read_twice = any(memory[name] == held for name in node.inputs[1:])
+        safe = held not in caller and not read_later and not read_twice
+        if _writes(node.layer) and safe:
+            yield node.name
+        if safe or not _writes(node.layer) or replace(node.layer, inplace=False).in_place:  # type: ignore[call-arg]
+            memory[node.name] = held
+
+
+def _writes(layer: Layer) -> bool:
+    return bool(getattr(layer, "inplace", False))
