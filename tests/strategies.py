@@ -61,7 +61,7 @@ def _conv(draw: DrawFn, shape: Shape) -> Layer:
     dilations = _dilation(draw, shape[2] + 2 * p, r), _dilation(draw, shape[3] + 2 * q, s)
     return kinds.Conv2d(
         outs,
-        _pair(r, s, draw),
+        _pair(draw, r, s),
         stride=_pair(draw, *draw(st.tuples(*[st.integers(1, 3)] * 2))),
         padding=_pair(draw, p, q),
         dilation=_pair(draw, *dilations),
