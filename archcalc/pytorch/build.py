@@ -131,8 +131,8 @@ def build(network: Network, shape: Sequence[Any] | None = None, *, device: torch
 
 def whole_shape(network: Network, shape: Sequence[Any] | None = None) -> tuple[int, ...]:
     """The shape, by default the network's own, as ints. Raises InputError where it has symbols or arrays."""
-    entries = network.input_nodes
-    given = entries[0].layer.output() if shape is None and len(entries) == 1 else as_shape(shape or (1,))
+    own = network.input_nodes[0].layer.output() if network.input_nodes else ()
+    given = as_shape(own if shape is None else shape)
     whole = tuple(number for number in map(units.exact, given) if number is not None)
     if len(whole) < len(given):
         raise InputError(

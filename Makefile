@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PAGES := README.md $(wildcard docs/*.md)
+FIVE := alexnet vgg19 resnet34 inception-naive inception-reduced
+
+.PHONY: run test check docs hunt bench clean
+
+run: .venv/installed
+	@for network in $(FIVE); do $(BIN)/archcalc show $$network || exit; echo; done
+	$(BIN)/archcalc check alexnet-torchvision $(FIVE)
+	$(BIN)/archcalc time $(FIVE)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m cogapp --check --check-fail-msg "run 'make docs' and commit what it changes" $(PAGES)
+
+docs: .venv/installed
+	$(BIN)/python -m cogapp -r $(PAGES)
+
+hunt: .venv/installed
+	HYPOTHESIS_PROFILE=hunt $(BIN)/python -m pytest -m "not cuda"
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/speed.py
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf .venv

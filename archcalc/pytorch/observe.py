@@ -1,0 +1,156 @@
+"""Observe: which leaf modules a forward pass calls, what they put out, and which rows of a report describe them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from archcalc.analysis import Row
+from archcalc.errors import ArchcalcError, CheckError
+from archcalc.pytorch.counters import untouched
+from archcalc.pytorch.devices import memory_guard
+
+Dims: TypeAlias = tuple[int, ...]
+Tensors: TypeAlias = tuple[tuple[str, Dims], ...]
+"""Names and shapes, sorted by name."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a leaf module: its path and the shape of its output, None where that is not one tensor."""
+
+    path: str
+    module: nn.Module
+    output: Dims | None
+
+    @property
+    def kind(self) -> str:
+        """The module's class."""
+        return type(self.module).__name__
+
+
+def observe(module: nn.Module, x: Tensor) -> tuple[list[Call], Dims | None]:
+    """Calls of leaf modules in the order they end, and the shape of the output, in eval mode. Raises CheckError."""
+    calls: list[Call] = []
+    running = [type(module).__name__]
+
+    def start(path: str, *_: object) -> None:
+        running[:] = [path or type(module).__name__]
+
+    def note(path: str, module: nn.Module, _: object, output: object) -> None:
+        calls.append(Call(path, module, _shape(output)))
+
+    leaves = {path: one for path, one in module.named_modules() if not any(True for _ in one.children())}
+    handles = []
+    with untouched(module, (x,)), torch.no_grad():
+        module.eval()
+        try:
+            handles += [one.register_forward_pre_hook(partial(start, path)) for path, one in leaves.items()]
+            handles += [one.register_forward_hook(partial(note, path)) for path, one in leaves.items()]
+            output = module(x.clone())
+        except (ArchcalcError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise CheckError(f"{running[0]} could not run: {type(error).__name__}: {error}") from error
+        finally:
+            for handle in handles:
+                handle.remove()
+    return calls, _shape(output)
+
+
+def align(rows: Sequence[Row], calls: Sequence[Call]) -> list[tuple[Row | None, Call | None]]:
+    """Rows beside the calls of the same kind, both in order: as many as can be, then as many alike as can be."""
+    described = [_Traits(row.kind, row.output, tuple(row_tensors(row, role) for role in ROLES)) for row in rows]
+    seen = [_Traits(one.kind, one.output, tuple(module_tensors(one.module, role) for role in ROLES)) for one in calls]
+    shorter = min(len(rows), len(calls))
+    same = [a == b for a, b in zip(described, seen, strict=False)]
+    start = same.index(False) if False in same else shorter
+    pairs = [(i, i) for i in range(start)]
+    pairs += [(start + i, start + j) for i, j in _best(described[start:], seen[start:])]
+    result: list[tuple[Row | None, Call | None]] = []
+    i = j = 0
+    for row, call in [*pairs, (len(rows), len(calls))]:
+        result += [(one, None) for one in rows[i:row]]
+        result += [(None, one) for one in calls[j:call]]
+        result += [(a, b) for a, b in zip(rows[row : row + 1], calls[call : call + 1], strict=True)]
+        i, j = row + 1, call + 1
+    return result
+
+
+class _Traits(NamedTuple):
+    kind: str
+    output: Dims | None
+    tensors: tuple[Tensors, ...]
+
+
+def _best(rows: Sequence[_Traits], calls: Sequence[_Traits]) -> Iterator[tuple[int, int]]:
+    """Pairs of the best alignment (Needleman & Wunsch 1970), by tables of the best scores of what remains."""
+    many = 2 * (min(len(rows), len(calls)) + 1)  # one more pair outweighs any likeness
+    scores = [[0] * (len(calls) + 1) for _ in range(len(rows) + 1)]
+    for i in reversed(range(len(rows))):
+        here, below, row = scores[i], scores[i + 1], rows[i]
+        for j in reversed(range(len(calls))):
+            call = calls[j]
+            best = max(below[j], here[j + 1])
+            if row.kind == call.kind:
+                best = max(best, below[j + 1] + many + (row.output == call.output) + (row.tensors == call.tensors))
+            here[j] = best
+    i = j = 0
+    while i < len(rows) and j < len(calls):
+        if scores[i][j] == scores[i + 1][j]:
+            i += 1
+        elif scores[i][j] == scores[i][j + 1]:
+            j += 1
+        else:
+            yield i, j
+            i, j = i + 1, j + 1
+
+
+ROLES = ("weight", "bias", "buffer")
+
+
+def row_tensors(row: Row, role: str) -> Tensors:
+    """Parameters or buffers that a row says its layer has."""
+    return tuple(sorted((one.name, nest.shape(one)) for nest in row.nests for one in nest.operands if one.role == role))
+
+
+def module_tensors(module: nn.Module, role: str) -> Tensors:
+    """Parameters or buffers that a leaf module has; a parameter called bias is one, all others are weights."""
+    named = module.named_buffers(recurse=False) if role == "buffer" else module.named_parameters(recurse=False)
+    return tuple(sorted((name, tuple(tensor.shape)) for name, tensor in named if role in ("buffer", role_of(name))))
+
+
+def role_of(name: str) -> str:
+    """Whether a parameter of this name is a weight or a bias."""
+    return "bias" if name.rpartition(".")[2] == "bias" else "weight"
+
+
+def materialize(module: nn.Module, device: torch.device) -> nn.Module:
+    """Give a module on the meta device memory on this one, and small numbers; global generators are untouched."""
+    with memory_guard(device), torch.no_grad():
+        module.to_empty(device=device)
+        noise = random((1 << 20,), device)
+        for parameter in module.parameters():
+            bound = 1.0 if parameter.ndim < 2 else (parameter.numel() / len(parameter)) ** -0.5
+            for part in parameter.view(-1).split(
+                len(noise)
+            ):  # the same noise again: to draw 10^8 numbers takes seconds
+                torch.mul(noise[: len(part)], bound, out=part)
+        for buffer in module.buffers():
+            buffer.zero_()
+        for one in module.modules():
+            if isinstance(one, nn.modules.batchnorm._NormBase):
+                one.reset_running_stats()
+    return module
+
+
+def random(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Numbers between -1 and 1, the same each time on one device."""
+    return torch.empty(tuple(shape), device=device).uniform_(-1, 1, generator=torch.Generator(device).manual_seed(0))
+
+
+def _shape(output: object) -> Dims | None:
+    return tuple(output.shape) if isinstance(output, Tensor) else None
