@@ -47,7 +47,7 @@ def _of(kind: str, amount: Callable[[Row], Extent]) -> Callable[[Row], Extent]:
 def _fvcore_batch_norm(row: Row) -> Extent:
     layer = row.node.layer
     assert isinstance(layer, BatchNorm2d)
-    each = 5 if not layer.track_running_stats else 2 if layer.affine else 1
+    each = (2 if layer.affine else 1) if layer.track_running_stats else (5 if layer.affine else 4)
     return each * prod(row.output)
 
 

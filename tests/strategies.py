@@ -251,7 +251,10 @@ def networks(
             writer.inception()
         else:
             writer.shortcut_a()
-    if head and draw(st.booleans()):
+    end = draw(st.sampled_from(["", "flatten", "pool"])) if head else ""
+    if end == "pool":
+        writer.any(("AdaptiveAvgPool2d",))
+    if end:
         writer.add(kinds.Flatten())
         for _ in range(draw(st.integers(0, 3))):
             writer.any(_VECTOR)

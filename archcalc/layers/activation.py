@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from archcalc.errors import ShapeError, SpecError
 from archcalc.extents import Shape
-from archcalc.layers.base import Layer, elementwise
+from archcalc.layers.base import Layer, check_int, elementwise
 from archcalc.nest import Nest
 
 
@@ -38,7 +38,7 @@ class Dropout(Layer):
     inplace: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
+        if not isinstance(self.p, int | float) or not 0 <= self.p <= 1:
             raise SpecError(f"p is {self.p!r}; a probability lies between 0 and 1")
 
     @property
@@ -60,6 +60,9 @@ class Softmax(Layer):
     """
 
     dim: int = 1
+
+    def __post_init__(self) -> None:
+        check_int("dim", self.dim, None)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """The largest value; subtraction, exponential and sum; division. Each visits every element."""

@@ -78,10 +78,11 @@ def set_ints(layer: Layer, name: str, rank: int, least: int) -> None:
     object.__setattr__(layer, name, values)
 
 
-def check_int(name: str, value: object, least: int = 1) -> None:
-    """Raise SpecError unless the value is a whole number of at least `least`."""
-    if type(value) is not int or value < least:
-        raise SpecError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+def check_int(name: str, value: object, least: int | None = 1) -> None:
+    """Raise SpecError unless the value is a whole number, of at least `least` where that is given."""
+    if type(value) is not int or (least is not None and value < least):
+        wanted = "a whole number" if least is None else f"a whole number of at least {least}"
+        raise SpecError(f"{name} is {value!r}; it must be {wanted}")
 
 
 def check_rank(shape: Shape, rank: int, axes: str) -> None:

@@ -55,6 +55,9 @@ class Concat(Layer):
 
     inputs: ClassVar[int | None] = None
 
+    def __post_init__(self) -> None:
+        check_int("dim", self.dim, None)
+
     def output(self, *inputs: Shape) -> Shape:
         """The inputs' shape, their extents along `dim` added. Raises ShapeError where the other axes differ."""
         first = inputs[0]

@@ -1,5 +1,6 @@
 """Observe: which leaf modules a forward pass calls, what they put out, and which rows of a report describe them."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from archcalc.analysis import Row
 from archcalc.errors import ArchcalcError, CheckError
+from archcalc.pytorch.build import BuiltNetwork
 from archcalc.pytorch.counters import untouched
 from archcalc.pytorch.devices import memory_guard
 
@@ -44,8 +46,11 @@ def observe(module: nn.Module, x: Tensor) -> tuple[list[Call], Dims | None]:
         calls.append(Call(path, module, _shape(output)))
 
     leaves = {path: one for path, one in module.named_modules() if not any(True for _ in one.children())}
+    if isinstance(module, BuiltNetwork):
+        leaves.pop("", None)  # a network without layers has no leaves
     handles = []
-    with untouched(module, (x,)), torch.no_grad():
+    with untouched(module, (x,)), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         module.eval()
         try:
             handles += [one.register_forward_pre_hook(partial(start, path)) for path, one in leaves.items()]
@@ -135,9 +140,7 @@ def materialize(module: nn.Module, device: torch.device) -> nn.Module:
         noise = random((1 << 20,), device)
         for parameter in module.parameters():
             bound = 1.0 if parameter.ndim < 2 else (parameter.numel() / len(parameter)) ** -0.5
-            for part in parameter.view(-1).split(
-                len(noise)
-            ):  # the same noise again: to draw 10^8 numbers takes seconds
+            for part in torch.split(parameter.view(-1), len(noise)):  # the same again: 10^8 new ones take seconds
                 torch.mul(noise[: len(part)], bound, out=part)
         for buffer in module.buffers():
             buffer.zero_()

@@ -25,6 +25,10 @@ DTYPES = {
     str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 }
 
+TIMES = ("median", "IQR", "share")
+PASS = ""
+"""Name of the root module, whose time in a watched pass is that of the pass."""
+
 
 @dataclass(frozen=True)
 class TimedNetwork:
@@ -47,37 +51,22 @@ class TimedNetwork:
         return float(self.report.total.macs / self.whole.median / 1e9)
 
     def layer_table(self) -> Table:
-        """Time of every layer beside its MACs; what the pass takes besides its layers is a row of its own."""
-        measured = sum(times.median for times in self.layers.values())
+        """Time of every layer beside its MACs; what a pass takes besides its layers is a row of its own."""
+        watched = self.layers[PASS].median
         rows: list[tuple[Cell, ...]] = []
         for row in self.report.rows:
             times = self.layers.get(row.name)
             if times is not None:
                 rate = f"{row.macs / times.median / 1e9:.2f}" if row.macs else None
-                part = units.percent(times.median / self.whole.median)
-                rows.append(
-                    (row.name, row.kind, row.macs, units.seconds(times.median), units.seconds(times.iqr), part, rate)
-                )
-        gap = self.whole.median - measured
-        rows.append(("between layers", None, None, _signed(gap), None, units.percent(gap / self.whole.median), None))
-        total = (
-            "whole pass",
-            None,
-            self.report.total.macs,
-            units.seconds(self.whole.median),
-            units.seconds(self.whole.iqr),
-            units.percent(1.0),
-            f"{self.gmacs_per_second:.2f}",
-        )
-        columns = (
-            Column("layer", "left"),
-            Column("kind", "left"),
-            *map(Column, ("MACs", "median", "IQR", "share", "GMAC/s")),
-        )
+                rows.append((row.name, row.kind, row.macs, *_times(times, watched), rate))
+        gap = watched - sum(times.median for name, times in self.layers.items() if name != PASS)
+        rows.append(("between layers", None, None, _signed(gap), None, units.percent(gap / watched), None))
+        macs = self.report.total.macs
+        total = ("whole pass", None, macs, *_times(self.layers[PASS], watched), f"{macs / watched / 1e9:.2f}")
+        columns = (Column("layer", "left"), Column("kind", "left"), *map(Column, ("MACs", *TIMES, "GMAC/s")))
         title = f"{self.report.network.name} on {units.shape(self.report.input)}, {self.environment['device_name']}"
-        note = (
-            "Layers are timed within whole passes, one by one; watching them takes time that the whole pass does not."
-        )
+        unwatched = units.seconds(self.whole.median)
+        note = f"Every layer is timed within whole passes; a pass without the watching takes {unwatched}."
         return Table(title, columns, tuple(rows), total, (note,))
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,6 +86,7 @@ class TimedNetwork:
             "layers": [
                 {"name": name, "macs": self.report[name].macs, "median_s": times.median, "iqr_s": times.iqr}
                 for name, times in self.layers.items()
+                if name != PASS
             ],
         }
 
@@ -133,7 +123,7 @@ def time_network(
             whole = timing.time_forward(module, (image,), min_seconds=seconds)
         except NotImplementedError as error:
             raise InputError(f"{network.name} cannot run in {dtype} on {device}: {error}") from None
-        names = [row.name for row in report.rows if row.kind != "Input"] if layers else []
+        names = [PASS, *(row.name for row in report.rows if row.kind != "Input")] if layers else []
         parts = timing.time_layers(module, (image,), names, runs=max(10, min(100, whole.runs))) if layers else {}
         facts = environment(device, dtype=DTYPES[dtype], threads=torch.get_num_threads())
     return TimedNetwork(report, facts, channels_last, whole, parts)
@@ -163,6 +153,11 @@ def summary(results: Sequence[TimedNetwork]) -> Table:
         for facts in (result.environment for result in results)
     )
     return Table("forward passes", columns, rows, notes=tuple(machines))
+
+
+def _times(times: timing.Timing, whole: float) -> tuple[str, str, str]:
+    """Cells of the columns TIMES."""
+    return units.seconds(times.median), units.seconds(times.iqr), units.percent(times.median / whole)
 
 
 def _signed(seconds: float) -> str:
