@@ -12,7 +12,7 @@ from archcalc import receptive
 from archcalc.errors import InputError, ShapeError
 from archcalc.extents import Extent, Shape, as_shape, prod
 from archcalc.graph import Network, Node
-from archcalc.layers import Input
+from archcalc.layers import Input, Layer
 from archcalc.nest import Ledger, Nest, Role, ledger
 
 if TYPE_CHECKING:
@@ -64,15 +64,50 @@ class Costs(ABC):
         return self.ledger.get("mac", 0)
 
 
+class Work:
+    """A layer on inputs of given shapes: its nests, its output, and what is read off them, read once.
+
+    Networks repeat their blocks, so that many rows share one. Raises ShapeError.
+    """
+
+    def __init__(self, layer: Layer, inputs: tuple[Shape, ...]):
+        self.nests = layer.nests(*inputs)
+        self.output = self.nests[-1].output if self.nests else layer.output(*inputs)
+        self.sizes: dict[Role, Extent] = {}
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Operations by kind."""
+        return ledger(self.nests)
+
+    def size(self, role: Role) -> Extent:
+        """Elements of the tensors with this role."""
+        if role not in self.sizes:
+            total: Extent = 0
+            for nest in self.nests:
+                total = total + nest.size(role)
+            self.sizes[role] = total
+        return self.sizes[role]
+
+
 @dataclass(frozen=True, slots=True)
 class Row(Costs):
-    """One layer of a report: what flows in and out, its nests, what it costs, what it sees of the input."""
+    """One layer of a report: what flows in and out, what it costs, what it sees of the input."""
 
     node: Node
     inputs: tuple[Shape, ...]
-    output: Shape
-    nests: tuple[Nest, ...]
+    work: Work
     fields: receptive.Fields
+
+    @property
+    def output(self) -> Shape:
+        """Shape of the output."""
+        return self.work.output
+
+    @property
+    def nests(self) -> tuple[Nest, ...]:
+        """Loop nests in the order they run; none where data is only moved."""
+        return self.work.nests
 
     @property
     def name(self) -> str:
@@ -92,30 +127,27 @@ class Row(Costs):
     @property
     def activations(self) -> Extent:
         """Elements the layer writes, whole batch; 0 where its output lives in its input's memory."""
-        return 0 if self.node.layer.in_place else prod(self.output)
+        return 0 if self.node.layer.in_place else prod(self.work.output)
 
     def _size(self, role: Role) -> Extent:
-        total: Extent = 0
-        for nest in self.nests:
-            total = total + nest.size(role)
-        return total
+        return self.work.size(role)
 
     @property
     def ledger(self) -> Ledger:
         """Operations by kind."""
-        return ledger(self.nests)
+        return self.work.ledger
 
     @property
     def receptive_field(self) -> tuple[Extent, ...] | None:
         """Input pixels along each axis that one output sees; None where there is no image or it is not even."""
-        return None if not self.fields or None in self.fields else tuple(f.size for f in self.fields if f)
+        known = [field.size for field in self.fields if field is not None]
+        return tuple(known) if 0 < len(known) == len(self.fields) else None
 
     @property
     def jump(self) -> tuple[Extent, ...] | None:
         """Input pixels between neighbouring outputs; None for vectors and where outputs do not step evenly."""
-        if len(self.output) < 3 or not self.fields or None in self.fields:
-            return None
-        return tuple(f.jump for f in self.fields if f)
+        known = [field.jump for field in self.fields if field is not None]
+        return tuple(known) if 0 < len(known) == len(self.fields) < len(self.work.output) - 1 else None
 
 
 class Total(Costs):
@@ -236,25 +268,35 @@ def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:
     given = entries[0].layer.output() if shape is None else as_shape(shape)
     rows: list[Row] = []
     done: dict[str, Row] = {}
+    works: dict[Any, Work] = {}
     for node in network.nodes:
-        if isinstance(node.layer, Input):
-            row = Row(node, (), given, (), receptive.of_input(given))
+        sources = [done[name] for name in node.inputs]
+        if sources:
+            shapes = tuple([source.work.output for source in sources])
+            work = _work(node, shapes, works)
+            fields = receptive.fold([source.fields for source in sources], shapes, work.output, work.nests)
+            row = Row(node, shapes, work, fields)
         else:
-            row = _row(node, [done[name] for name in node.inputs])
+            row = Row(node, (), Work(Input(given), ()), receptive.of_input(given))
         done[node.name] = row
         rows.append(row)
     return Report(network, given, tuple(rows))
 
 
-def _row(node: Node, sources: list[Row]) -> Row:
-    shapes = tuple([source.output for source in sources])
+def _work(node: Node, shapes: tuple[Shape, ...], known: dict[Any, Work]) -> Work:
+    """The work of a node, shared with an equal layer on equal shapes. Raises ShapeError that names the node."""
+    key: tuple[Any, ...] = (node.layer, shapes)
     try:
-        nests = node.layer.nests(*shapes)
-        output = nests[-1].output if nests else node.layer.output(*shapes)
-    except ShapeError as error:
-        from archcalc import units
+        work = known.get(key)
+    except TypeError:  # sweeps have no hash, and share nothing
+        key = (node.name, ())
+        work = None
+    if work is None:
+        try:
+            work = known[key] = Work(node.layer, shapes)
+        except ShapeError as error:
+            from archcalc import units
 
-        given = " and ".join(units.shape(shape) for shape in shapes)
-        raise ShapeError(f"{node.name} ({node.layer.kind}) on an input of {given}: {error}") from None
-    fields = receptive.fold([source.fields for source in sources], shapes, output, nests)
-    return Row(node, shapes, output, nests, fields)
+            given = " and ".join(units.shape(shape) for shape in shapes)
+            raise ShapeError(f"{node.name} ({node.layer.kind}) on an input of {given}: {error}") from None
+    return work

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from errno import EACCES, EISDIR
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import archcalc
+from archcalc.columns import names as column_names
+from archcalc.conventions import CONVENTIONS
 from archcalc.errors import ArchcalcError, InputError, MissingPackageError
 from archcalc.targets import resolve
 
@@ -51,7 +54,10 @@ InputOption = Annotated[
     str | None, typer.Option("--input", metavar="CxHxW", help="Input without the batch: 3x224x224, or letters: 3xHxW.")
 ]
 BatchOption = Annotated[str | None, typer.Option("--batch", metavar="N", help="Batch size, or a letter.")]
-ConventionOption = Annotated[str, typer.Option("--convention", metavar="NAME", help="What the cost column counts.")]
+ConventionOption = Annotated[
+    str,
+    typer.Option("--convention", metavar="NAME", help=f"What the cost column counts: {', '.join(CONVENTIONS)}."),
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write the result.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to a file instead.")]
 AsciiOption = Annotated[
@@ -84,7 +90,9 @@ def show(
     settings: SetOption = [],  # noqa: B006 - typer reads the default, nobody changes it
     input: InputOption = None,
     batch: BatchOption = None,
-    columns: Annotated[str | None, typer.Option(metavar="NAME,...", help="Columns, by name.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help=f"Columns, of these: {', '.join(column_names())}.")
+    ] = None,
     layers: Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose names match.")] = None,
     depth: Annotated[int | None, typer.Option(metavar="N", help="Fold rows by block, N levels deep.")] = None,
     working: Annotated[bool, typer.Option("--working", help="Fill the cells with their arithmetic.")] = False,
@@ -96,6 +104,8 @@ def show(
     ascii: AsciiOption = None,
 ) -> None:
     """Show what every layer costs: activations, parameters, multiply-accumulates."""
+    from archcalc.records import report_record
+
     report = resolve(target, settings, input, batch).report()
 
     def table() -> Table:
@@ -109,7 +119,7 @@ def show(
             all_rows=all_rows or format is Format.csv,
         )
 
-    _write(format, output, ascii, table, lambda: report.to_dict(convention=convention))
+    _write(format, output, ascii, table, lambda: report_record(report, convention, layers))
     if strict and report.uncounted:
         raise typer.Exit(1)
 
@@ -117,7 +127,7 @@ def show(
 @app.command()
 def explain(
     target: TargetArgument,
-    layer: Annotated[str | None, typer.Argument(help="One layer; all of them by default.")] = None,
+    layer: Annotated[str | None, typer.Argument(metavar="LAYER", help="One layer; all of them by default.")] = None,
     settings: SetOption = [],  # noqa: B006
     input: InputOption = None,
     batch: BatchOption = None,
@@ -127,15 +137,20 @@ def explain(
 ) -> None:
     """Show the calculation behind every number, in numbers and in letters, and the sums."""
     from archcalc import units
-    from archcalc.explain import explanation, explanation_table
+    from archcalc.explain import explanation, explanation_record, explanation_table
 
     report = resolve(target, settings, input, batch).report()
     if format is None:
         text = explanation(report, layer)
         _deliver(units.ascii(text) if ascii else text, output)
         return
-    record = report.to_dict
-    _write(format, output, ascii, lambda: explanation_table(report, layer), record)
+    _write(
+        format,
+        output,
+        ascii,
+        lambda: explanation_table(report, layer),
+        lambda: explanation_record(report, layer),
+    )
 
 
 @app.command()
@@ -270,7 +285,7 @@ def _write(
 ) -> None:
     """Render one table, or its record as JSON, and deliver it."""
     if format is Format.json:
-        _deliver(json.dumps(record(), ensure_ascii=False, indent=1) + "\n", output)
+        _deliver(_json(record(), output), output)
     else:
         _deliver(_rendered(table(), format, output, ascii), output)
 
@@ -284,9 +299,23 @@ def _write_all(
 ) -> None:
     """Render several tables one after the other, or their records as one JSON list."""
     if format is Format.json:
-        _deliver(json.dumps([record() for record in records], ensure_ascii=False, indent=1) + "\n", output)
+        _deliver(_json([record() for record in records], output), output)
     else:
         _deliver("\n".join(_rendered(table(), format, output, ascii) for table in tables), output)
+
+
+def _json(data: object, output: Path | None) -> str:
+    text = json.dumps(data, ensure_ascii=False, indent=1) + "\n"
+    return text if output is not None or _printable(text) else json.dumps(data, indent=1) + "\n"
+
+
+def _printable(text: str) -> bool:
+    """Whether the encoding of standard output has all characters of the text."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _rendered(table: Table, format: Format, output: Path | None, ascii: bool | None) -> str:
@@ -299,22 +328,50 @@ def _rendered(table: Table, format: Format, output: Path | None, ascii: bool | N
 def _deliver(text: str, output: Path | None) -> None:
     """Print the text, or put it into a file as a whole or not at all. Raises InputError."""
     if output is None:
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-        sys.stdout.write(text)
+        _print(text)
         return
-    import tempfile
-
     try:
-        handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).replace(output)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        _save(text, output)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from None
+
+
+def _print(text: str) -> None:
+    """Print the text, transliterated where the encoding of standard output lacks a character of it."""
+    if not _printable(text):
+        from archcalc import units
+
+        text = units.ascii(text)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        if isinstance(error, BrokenPipeError):  # whoever read it, such as head, has seen enough
+            return
+        raise InputError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _save(text: str, output: Path) -> None:
+    """Put the text into a file that appears, or changes, only once it is complete. Raises OSError."""
+    place = output.resolve()  # what a link leads to, not the link, is replaced
+    if place.is_dir():
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+    if place.exists() and not os.access(place, os.W_OK):
+        raise PermissionError(EACCES, os.strerror(EACCES))
+    if place.exists() and not place.is_file():  # a device or a pipe
+        place.write_text(text, encoding="utf-8")
+        return
+    draft = place.with_name(f".archcalc-{os.getpid()}")
+    try:
+        with draft.open("x", encoding="utf-8") as file:
+            file.write(text)
+        if place.exists():
+            draft.chmod(place.stat().st_mode & 0o7777)
+        draft.replace(place)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _name(command: Any) -> str:
@@ -327,6 +384,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = app.registered_commands
     asked = [command for command in known if arguments[:1] == [_name(command)]]
     try:
+        if sys.stdout is None:
+            raise InputError("standard output is closed")
         app.registered_commands = asked or known  # typer prepares every command it is given, which takes its time
         app(args=arguments, prog_name="archcalc")
     except ArchcalcError as error:

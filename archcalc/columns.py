@@ -12,7 +12,7 @@ from archcalc import units
 from archcalc.analysis import Costs, Report, Row, Total
 from archcalc.conventions import Convention, convention
 from archcalc.errors import InputError
-from archcalc.extents import Extent, differ
+from archcalc.extents import Extent
 from archcalc.names import unknown
 from archcalc.table import Cell, Column, Table
 
@@ -61,7 +61,7 @@ TEXTS = {
     "kind": ReportColumn(
         "kind",
         "kind of layer, as PyTorch names it",
-        lambda line: f"{len(line.rows)} layers" if isinstance(line, Folded) else line.kind,
+        lambda line: f"{len(line.rows)} layer{'s' * (len(line.rows) > 1)}" if isinstance(line, Folded) else line.kind,
     ),
     "inputs": ReportColumn("inputs", "layers whose outputs flow in", lambda line: ", ".join(_first(line).node.inputs)),
     "input": ReportColumn(
@@ -129,8 +129,8 @@ def tabulate(
     and totals are theirs; `depth` folds rows by block; rows that are 0 in every counted column shown are left out,
     and said to be, unless `all_rows`. Raises UnknownNameError, InputError.
     """
-    view = _View(report, columns, convention_named(convention), working=working and depth is None)
-    rows = _chosen(report, layers)
+    view = _View(report, columns, convention_named(convention), working=working)
+    rows = matching(report, layers)
     lines = _fold(rows, depth)
     shown = lines if all_rows or not view.counts else [line for line in lines if view.costs_something(line)]
     notes = _notes(report, rows, lines, shown)
@@ -176,7 +176,7 @@ class _View:
         return COUNTS[name][2](costs) if name in COUNTS else costs.ledger.get(name, 0)
 
     def costs_something(self, line: Line) -> bool:
-        return _uncounted(line) or any(differ(self.count(name, line), 0) for name in self.counts)
+        return _uncounted(line) or any(not _zero(self.count(name, line)) for name in self.counts)
 
     def cells(self, line: Line) -> tuple[Cell, ...]:
         equations = {}
@@ -219,11 +219,17 @@ class _View:
         return cost / whole
 
 
+def _zero(count: Extent) -> bool:
+    """Whether a count is known to be 0, everywhere in a sweep."""
+    return not count.any() if hasattr(count, "any") else bool(count == 0)
+
+
 def _uncounted(line: Line) -> bool:
     return any(not row.counted for row in line.rows) if isinstance(line, Folded) else not line.counted
 
 
-def _chosen(report: Report, layers: str | None) -> tuple[Row, ...]:
+def matching(report: Report, layers: str | None) -> tuple[Row, ...]:
+    """The rows whose names match a regular expression. Raises InputError where it is none or matches no row."""
     if layers is None:
         return report.rows
     try:
@@ -232,7 +238,7 @@ def _chosen(report: Report, layers: str | None) -> tuple[Row, ...]:
         raise InputError(f"--layers {layers!r} is not a regular expression: {error}") from None
     rows = tuple(row for row in report.rows if pattern.search(row.name))
     if not rows:
-        raise InputError(f"no layer of {report.network.name} matches {layers!r}; see its layers with `archcalc show`")
+        raise InputError(f"no layer of {report.network.name} matches {layers!r}; see its layers with `archcalc show {report.network.name} --all`")
     return rows
 
 

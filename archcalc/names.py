@@ -16,7 +16,8 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UnknownNameError:
     from difflib import get_close_matches
 
     choices = list(known)
-    near = get_close_matches(str(name), choices, n=3)
+    spelled = {choice.lower(): choice for choice in choices}
+    near = [spelled[match] for match in get_close_matches(str(name).lower(), spelled, n=3)]
     hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
     listed = ", ".join(choices[:40]) + (", ..." if len(choices) > 40 else "")
     there = f"{' There' if hint else ' there'} {'are' if choices else 'is'}: {listed or 'none'}"

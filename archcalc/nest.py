@@ -111,9 +111,7 @@ class Nest(NamedTuple):
         if isinstance(axis, Bins):
             return axis.bins
         assert not isinstance(axis, Window)
-        if len(axis) == 1:
-            return self.loops[axis[0]]
-        return prod(self.loops[loop] for loop in axis)
+        return self.loops[axis[0]] if len(axis) == 1 else prod([self.loops[loop] for loop in axis])
 
     def size(self, role: Role) -> Extent:
         """Elements of all operands with this role."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from archcalc import units
-from archcalc.analysis import Costs, Report, Row
+from archcalc.analysis import Costs, Report, Row, Total
+from archcalc.columns import matching
 from archcalc.conventions import convention as convention_named
 from archcalc.explain import explain
 from archcalc.extents import Extent
@@ -14,17 +15,21 @@ from archcalc.extents import Extent
 SCHEMA = "archcalc.report/1"
 
 
-def report_record(report: Report, convention: str = "mac") -> dict[str, Any]:
-    """Every row with every number and working, and the totals. Raises UnknownNameError for the convention."""
+def report_record(report: Report, convention: str = "mac", layers: str | None = None) -> dict[str, Any]:
+    """Every row, or those whose names match, with every number and working, and their totals.
+
+    Raises UnknownNameError for the convention, InputError for the regular expression.
+    """
     rule = convention_named(convention)
+    rows = matching(report, layers)
     return {
         "schema": SCHEMA,
         "network": report.network.name,
         "input": plain(report.input),
         "convention": rule.name,
-        "layers": [_row(report, row) | {"cost": plain(rule.count(row))} for row in report.rows],
-        "total": _costs(report.total) | {"cost": plain(sum(map(rule.count, report.rows)))},
-        "uncounted": [row.name for row in report.uncounted],
+        "layers": [_row(report, row) | {"cost": plain(rule.count(row))} for row in rows],
+        "total": _costs(Total(rows)) | {"cost": plain(sum(map(rule.count, rows)))},
+        "uncounted": [row.name for row in rows if not row.counted],
     }
 
 

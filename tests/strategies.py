@@ -94,7 +94,11 @@ def _adaptive(draw: DrawFn, shape: Shape) -> Layer:
 def _batch_norm(draw: DrawFn, shape: Shape) -> Layer:
     # With eps 1/4 and 1/2 there are variances for which 1/sqrt(variance + eps) is exact.
     eps = draw(st.sampled_from([0.25, 0.5]))
-    return kinds.BatchNorm2d(eps, affine=draw(st.booleans()), track_running_stats=not draw(st.booleans()))
+    # torch takes no variance of a single value.
+    single = shape[0] * shape[2] * shape[3] == 1
+    return kinds.BatchNorm2d(
+        eps, affine=draw(st.booleans()), track_running_stats=single or not draw(st.sampled_from([False] * 3 + [True]))
+    )
 
 
 def _local_response_norm(draw: DrawFn, shape: Shape) -> Layer:

@@ -1,0 +1,453 @@
+"""What the pages' cog blocks call. Everything is printed by the library or the command line, run in this process.
+
+Regenerate:  python -m cogapp -P -r -I docs -p "from _cog import *" README.md docs/*.md
+Verify:      python -m cogapp -P --check --diff -I docs -p "from _cog import *" README.md docs/*.md
+
+Nothing here may depend on the machine: no timings, device names or versions but those read from benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
+from inspect import getdoc
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import archcalc as ac
+from archcalc import columns, units, zoo
+from archcalc.analysis import Report, Row
+from archcalc.cli import app
+from archcalc.cli import main as command_line
+from archcalc.conventions import CONVENTIONS
+from archcalc.layers import KINDS, Conv2d, Input, Linear
+from archcalc.table import Column, Table
+from archcalc.working import Equation, Worked, leaf, worked
+
+__all__ = [
+    "column_names",
+    "convention_causes",
+    "conventions",
+    "crosscheck",
+    "explain",
+    "figure3",
+    "json_contract",
+    "layer_kinds",
+    "networks",
+    "operations",
+    "options",
+    "printed_alexnet",
+    "printed_inception",
+    "printed_resnet",
+    "printed_vgg",
+    "result",
+    "run",
+    "speed",
+    "table",
+    "times",
+]
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+# The command line
+
+
+def call(command: str) -> str:
+    """What the command line prints in this process. Raises RuntimeError where it fails."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    error = io.StringIO()
+    status: object = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            command_line(shlex.split(command))
+        except SystemExit as end:
+            status = end.code or 0
+    out.flush()
+    if status:
+        raise RuntimeError(f"archcalc {command} ends with {status}: {error.getvalue()}")
+    buffer = out.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue().decode()
+
+
+def run(*commands: str) -> None:
+    """The commands and what they print, in a fence; tables in the characters of a terminal."""
+    print("```console")
+    for command in commands:
+        drawn = command.split()[0] in ("list", "show", "compare", "check") and "--format" not in command
+        print(f"$ archcalc {command}")
+        print(call(f"{command} --unicode" if drawn else command), end="")
+    print("```")
+
+
+def table(command: str) -> None:
+    """The command in a fence, and below it the Markdown it prints."""
+    written = call(f"{command} --format markdown")
+    print(f"```console\n$ archcalc {command} --format markdown\n```\n")
+    print(written, end="")
+
+
+def explain(network: str, *layers: str, options: str = "") -> None:
+    """The explanations of some layers of a network, or of all, in one fence; the letters are told once, at the end."""
+    print("```console")
+    for i, layer in enumerate(layers or ("",)):
+        command = " ".join(part for part in ("explain", network, layer, options) if part)
+        lines = call(command).splitlines()
+        print(f"{'' if i == 0 else chr(10)}$ archcalc {command}")
+        print("\n".join(lines if i == len(layers or ("",)) - 1 else lines[:-2]))
+    print("```")
+
+
+# Python
+
+
+_NAMESPACES: dict[str, dict[str, Any]] = {}
+
+
+def result() -> None:
+    """What the fence of Python above prints, or its last line's value, as a notebook shows it."""
+    import cog
+
+    text = (ROOT / cog.inFile).read_text(encoding="utf-8")
+    above = "".join(text.splitlines(keepends=True)[: cog.firstLineNum])
+    source = PYTHON.findall(above)[-1]
+    print(f"```text\n{evaluate(source, _NAMESPACES.setdefault(cog.inFile, {}))}\n```")
+
+
+def evaluate(source: str, namespace: dict[str, Any]) -> str:
+    """Run statements and return what they print, their last expression's value with it."""
+    import ast
+
+    tree = ast.parse(source)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(tree, "<example>", "exec"), namespace)
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), "<example>", "eval"), namespace)
+            if value is not None:
+                print(value if isinstance(value, str) else repr(value))
+    return out.getvalue().rstrip("\n")
+
+
+# Lists out of the code
+
+
+def _markdown(headers: Iterable[str], rows: Iterable[Iterable[object]], right: Iterable[str] = ()) -> None:
+    """A table whose text cells may hold Markdown."""
+    heads = list(headers)
+    lines = [
+        heads,
+        ["--:" if head in set(right) else ":--" for head in heads],
+        *([units.count(cell) if isinstance(cell, int) else str(cell) for cell in row] for row in rows),
+    ]
+    print("\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines))
+
+
+def networks() -> None:
+    """Every network of the zoo with its choices."""
+    rows = []
+    for entry in zoo.ENTRIES.values():
+        total = ac.analyze(entry.build()).total
+        choices = ", ".join(f"`{name}={str(value).lower() if isinstance(value, bool) else value}`"
+                            for name, value in entry.choices.items())  # fmt: skip
+        rows.append((f"`{entry.name}`", entry.summary, total.params, total.macs, choices))
+    _markdown(("network", "what it is", "params", "MACs", "choices (`--set`)"), rows, right=("params", "MACs"))
+
+
+def column_names() -> None:
+    """Every column with its meaning."""
+    _markdown(("column", "meaning"), ((f"`{name}`", meaning) for name, meaning in columns.names().items()))
+
+
+def options() -> None:
+    """Every option, the commands that take it, and its meaning."""
+    import typer
+
+    commands: dict[tuple[str, str], list[str]] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                names = "/".join((*parameter.opts, *parameter.secondary_opts))
+                choices = "|".join(getattr(parameter.type, "choices", ()))
+                given = f"`{names} {parameter.metavar or choices}`" if parameter.metavar or choices else f"`{names}`"
+                commands.setdefault((given, parameter.help), []).append(name)
+    rows = ((given, ", ".join(names), meaning) for (given, meaning), names in commands.items())
+    _markdown(("option", "commands", "meaning"), rows)
+
+
+def layer_kinds() -> None:
+    """Every layer kind: what it is, its fields, the loops and operations of its nests on a small input."""
+    examples: Mapping[str, tuple[dict[str, Any], tuple[tuple[int, ...], ...]]] = {
+        "Input": ({"shape": (1, 8, 6, 6)}, ()),
+        "Conv2d": ({"out_channels": 4, "kernel_size": 3}, ((1, 8, 6, 6),)),
+        "Linear": ({"out_features": 4}, ((1, 8),)),
+        "MaxPool2d": ({"kernel_size": 2}, ((1, 8, 6, 6),)),
+        "AvgPool2d": ({"kernel_size": 2}, ((1, 8, 6, 6),)),
+        "AdaptiveAvgPool2d": ({"output_size": 2}, ((1, 8, 6, 6),)),
+        "LocalResponseNorm": ({"size": 5}, ((1, 8, 6, 6),)),
+        "Concat": ({}, ((1, 8, 6, 6), (1, 8, 6, 6))),
+        "Add": ({}, ((1, 8, 6, 6), (1, 8, 6, 6))),
+        "Subsample": ({"stride": 2}, ((1, 8, 6, 6),)),
+        "PadChannels": ({"channels": 8}, ((1, 8, 6, 6),)),
+    }
+    rows = []
+    for name, kind in KINDS.items():
+        if not kind.__module__.startswith("archcalc."):
+            continue
+        arguments, inputs = examples.get(name, ({}, ((1, 8, 6, 6),)))
+        nests = kind(**arguments).nests(*inputs)
+        loops = "<br>".join(
+            f"`{' '.join(nest.loops)}`: {', '.join(f'{times} {op}' for op, times in nest.ops.items()) or 'nothing'}"
+            for nest in nests
+        )
+        given = ", ".join(f"`{field.name}`" for field in fields(kind))
+        rows.append((f"`{name}`", _summary(kind), given, loops or "none: moves data"))
+    _markdown(("kind", "what it does", "fields", "loops: operations of one iteration"), rows)
+
+
+def _summary(kind: type) -> str:
+    return " ".join((getdoc(kind) or "").partition("\n\n")[0].split())
+
+
+def operations() -> None:
+    """Every operation that a ledger may hold."""
+    _markdown(("operation", "name in tables"), ((f"`{op}`", name) for op, name in columns.OPERATIONS.items()))
+
+
+def conventions() -> None:
+    """Every convention: name, header, meaning, source."""
+    rows = (
+        (f"`{rule.name}`", rule.header, rule.factor, rule.meaning, rule.source)
+        for rule in CONVENTIONS.values()
+    )  # fmt: skip
+    _markdown(("name", "header", "for each MAC", "what it counts", "source"), rows, right=("for each MAC",))
+
+
+def convention_causes(*names: str) -> None:
+    """What each convention's causes add to the MACs of some networks."""
+    rows = []
+    for name in names:
+        report = ac.analyze(zoo.find(name).build())
+        for rule in CONVENTIONS.values():
+            for cause in rule.causes:
+                amount = sum(map(cause.amount, report.rows))
+                if amount:
+                    rows.append((f"`{name}`", f"`{rule.name}`", cause.name, amount))
+    _markdown(("network", "convention", "cause", "adds"), rows, right=("adds",))
+
+
+def json_contract(network: str, layer: str) -> None:
+    """The JSON of a network with one layer of it, lists of numbers on one line."""
+    record = json.loads(call(f"show {network} --format json"))
+    record["layers"] = [one for one in record["layers"] if one["name"] == layer]
+    text = json.dumps(record, ensure_ascii=False, indent=1)
+    text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    print(f"```json\n{text}\n```")
+
+
+# The checks
+
+
+def crosscheck(network: str, **choices: Any) -> None:
+    """The check of a network against PyTorch modules and other counters, on the CPU. Raises RuntimeError if it fails."""
+    from archcalc.pytorch.crosscheck import check
+
+    entry = zoo.find(network)
+    report = check(entry.build(**choices), entry=entry, choices=choices, device="cpu")
+    if not report.ok:
+        raise RuntimeError(report.table().to_terminal())
+    whole = report.table()
+    shown = replace(whole, title="", notes=())  # the notes name operations of one PyTorch release
+    print(shown.to_markdown(), end="")
+
+
+# The lab's problems and the papers' figures
+
+
+def figure3(*names: str) -> None:
+    """Parameters of the weight layers by output size, as (f_h·f_w·C_{i-1} + b)·C_i, equal layers in a row as one."""
+    reports = [ac.analyze(_biased(name)) for name in names]
+    sizes = dict.fromkeys(_size(row) for report in reports for row in report if _has_weights(row))
+    rows: list[tuple[object, ...]] = []
+    ordered = sorted(sizes, key=lambda size: -size)
+    for size in ordered:
+        cells = []
+        for report in reports:
+            here = [row for row in report if _has_weights(row) and _size(row) == size]
+            lines = [
+                f"{len(found)} × [{text}]" if len(found) > 1 else text
+                for text, found in ((text, list(group)) for text, group in groupby(here, key=_lab_formula))
+            ]
+            cells.append("<br>".join(lines))
+        rows.append((f"{size}×{size}", *cells))
+    rows.append(("**params**", *(f"**{units.count(report.total.params)}**" for report in reports)))
+    rows.append(("**MACs**", *(f"**{units.count(report.total.macs)}**" for report in reports)))
+    _markdown(("output size", *names), rows)
+
+
+def _biased(name: str) -> ac.Network:
+    entry = zoo.find(name)
+    wanted = {"conv_bias": True, "batch_norm": False, "shortcut": "A"}
+    return entry.build(**{key: value for key, value in wanted.items() if key in entry.choices})
+
+
+def _has_weights(row: Row) -> bool:
+    return isinstance(row.node.layer, Conv2d | Linear)
+
+
+def _size(row: Row) -> int:
+    return int(row.output[2]) if len(row.output) == 4 else 1
+
+
+def _lab_formula(row: Row) -> str:
+    """The layer's parameters in the lab's form. Raises AssertionError where they are not the row's."""
+    layer = row.node.layer
+    loops = row.nests[0].loops
+    bias = leaf("b", 1 if len(row.nests) > 1 else 0)
+    if isinstance(layer, Conv2d):
+        taps: Worked = leaf("f_h", loops["R"]) * leaf("f_w", loops["S"]) * leaf("C_{i-1}", row.inputs[0][1])
+        number = (taps + bias) * leaf("C_i", row.output[1])
+    else:
+        number = (leaf("C_{i-1}", row.inputs[0][1]) + bias) * leaf("C_i", row.output[1])
+    assert number.value == row.params, (row.name, number.value, row.params)
+    return Equation(worked(number)).text()
+
+
+Printed = tuple[str, str, str, int]
+"""What is printed, where, as it is printed, and what archcalc has for it."""
+
+
+def _printed(rows: Iterable[Printed]) -> None:
+    _markdown(("quantity", "printed in", "printed as", "archcalc"), rows, right=("printed as", "archcalc"))
+
+
+def _report(name: str, **choices: Any) -> Report:
+    return ac.analyze(zoo.find(name).build(**choices))
+
+
+def _units(report: Report) -> int:
+    """Outputs of convolutions and fully connected layers, which the AlexNet paper calls neurons."""
+    return int(sum(row.activations for row in report if _has_weights(row)))
+
+
+def _macs(report: Report, kind: type) -> int:
+    return int(sum(row.macs for row in report if isinstance(row.node.layer, kind)))
+
+
+def printed_alexnet() -> None:
+    """Published figures of AlexNet beside ours."""
+    two, one, other = _report("alexnet"), _report("alexnet", towers=1), _report("alexnet-torchvision")
+    paper, survey = "Krizhevsky et al. 2012", "Sze et al. 2017, section 3.2"
+    _printed(
+        (
+            ("parameters", f"{paper}, abstract", "60 million", two.total.params),
+            ("neurons", f"{paper}, abstract", "650,000", _units(two)),
+            ("neurons of conv1", f"{paper}, figure 2", "253,440", two["conv1"].activations),
+            ("neurons of conv2", f"{paper}, figure 2", "186,624", two["conv2"].activations),
+            ("neurons of conv3", f"{paper}, figure 2", "64,896", two["conv3"].activations),
+            ("neurons of conv5", f"{paper}, figure 2", "43,264", two["conv5"].activations),
+            ("MACs", survey, "724 M", two.total.macs),
+            ("MACs of convolutions", "Chen et al., Eyeriss, ISSCC 2016", "666 M", _macs(two, Conv2d)),
+            ("parameters, one tower", "learnopencv.com, 2018", "62,378,344", one.total.params),
+            ("parameters, torchvision's", "torchvision's weights", "61,100,840", other.total.params),
+        )
+    )
+
+
+def printed_vgg() -> None:
+    """Published figures of the VGG networks beside ours."""
+    paper = "Simonyan & Zisserman 2015, table 2"
+    rows: list[Printed] = [
+        (f"parameters of {name}", paper, f"{millions} million", _report(name).total.params)
+        for name, millions in (("vgg11", 133), ("vgg13", 133), ("vgg16c", 134), ("vgg16", 138), ("vgg19", 144))
+    ]
+    rows += [
+        ("MACs of vgg19", "He et al. 2015, section 4.1", "19.6 billion", _report("vgg19").total.macs),
+        ("MACs of vgg16", "Sze et al. 2017, section 3.2", "15.5 G", _report("vgg16").total.macs),
+        ("MACs of vgg16", "He et al. 2015, section 4.1", "15.3 billion", _macs(_report("vgg16"), Conv2d)),
+        ("parameters of vgg19", "torchvision's weights", "143,667,240", _report("vgg19").total.params),
+    ]
+    _printed(rows)
+
+
+def printed_resnet() -> None:
+    """Published figures of the residual networks beside ours."""
+    table1, one = "He et al. 2015, table 1", {"stride_on": "1x1"}
+    rows: list[Printed] = [
+        ("MACs of plain34", "He et al. 2015, figure 3", "3.6 billion", _report("plain34").total.macs),
+        ("MACs of resnet34, option A", table1, "3.6 billion", _report("resnet34", shortcut="A").total.macs),
+        ("MACs of resnet18, option A", table1, "1.8 billion", _report("resnet18", shortcut="A").total.macs),
+        ("MACs of resnet50, stride on 1×1", table1, "3.8 billion", _report("resnet50", **one).total.macs),
+        ("MACs of resnet101, stride on 1×1", table1, "7.6 billion", _report("resnet101", **one).total.macs),
+        ("MACs of resnet152, stride on 1×1", table1, "11.3 billion", _report("resnet152", **one).total.macs),
+    ]
+    weights = {"resnet18": "11,689,512", "resnet34": "21,797,672", "resnet50": "25,557,032"}
+    weights |= {"resnet101": "44,549,160", "resnet152": "60,192,808"}
+    for name, params in weights.items():
+        rows.append((f"parameters of {name}", "torchvision's weights", params, _report(name).total.params))
+    _printed(rows)
+
+
+def printed_inception() -> None:
+    """Published figures of inception modules beside ours."""
+    slides = "CS231n 2017, lecture 9"
+    naive = _report("inception-naive", size=28)
+    reduced = _report("inception-reduced", size=28, reduce3x3=64, reduce5x5=64)
+    _printed(
+        (
+            ("MACs, naive, 28×28×256", slides, "854 M", naive.total.macs),
+            ("channels out, naive", slides, "672", naive.rows[-1].output[1]),
+            ("MACs, 64 maps after each reduction", slides, "358 M", reduced.total.macs),
+            ("the same, the 3×3 counted twice", "", "", reduced.total.macs + reduced["conv3x3"].macs),
+        )
+    )
+
+
+# Measurements
+
+
+def _results(kind: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
+
+
+def speed() -> None:
+    """Every results file of benchmarks/speed.py."""
+    for found in _results("speed"):
+        machine = found["machine"]
+        print(f"**{machine['cpu']}, {machine['cores']} cores**, Python {machine['python']}, {machine['system']}; "
+              f"{found['date']}; torch {found['versions']['torch']}, fvcore {found['versions']['fvcore']}, "
+              f"torchinfo {found['versions']['torchinfo']}.\n")  # fmt: skip
+        rows: list[tuple[object, ...]] = []
+        for report in found["reports"]:
+            for tool, median in report["median_seconds"].items():
+                ratio = median / report["median_seconds"]["archcalc"]
+                rows.append((f"`{report['network']}`", tool, units.seconds(median), units.ratio(ratio)))
+        _markdown(("network", "full report by", "median", "against archcalc"), rows, right=("median", "against archcalc"))
+        process, memory = found["process"], found["memory"]
+        print(
+            f"\nWhole process: `{process['command']}` {units.seconds(process['median_seconds'])}, "
+            f"`{process['against']}` {units.seconds(process['against_median_seconds'])}; "
+            f"median of {process['rounds']} paired ratios {units.ratio(process['median_ratio'])}."
+        )
+        print("\nMost memory that Python held at once while a report was made and read, beside the network's weights:\n")
+        _markdown(
+            ("network", "peak", "weights in float32"),
+            ((f"`{one['network']}`", units.mb(one["peak_bytes"]), units.mb(one["weight_bytes"])) for one in memory),
+            right=("peak", "weights in float32"),
+        )
+        print()
+
+
+def times() -> None:
+    """Every results file of `archcalc time`."""
