@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from archcalc import receptive
 from archcalc.errors import InputError, ShapeError
-from archcalc.extents import Extent, Shape, as_shape, prod
+from archcalc.extents import Extent, Shape, as_shape, differ, prod
 from archcalc.graph import Network, Node
 from archcalc.layers import Input, Layer
 from archcalc.nest import Ledger, Nest, Role, ledger
@@ -37,6 +37,11 @@ class Costs(ABC):
     @abstractmethod
     def ledger(self) -> Ledger:
         """Operations by kind."""
+
+    @property
+    @abstractmethod
+    def frozen(self) -> Extent:
+        """Parameters that are not trained."""
 
     @property
     def weights(self) -> Extent:
@@ -80,8 +85,10 @@ class Work:
         """Operations by kind."""
         return ledger(self.nests)
 
-    def size(self, role: Role) -> Extent:
-        """Elements of the tensors with this role."""
+    def size(self, role: Role, but: Collection[str] = ()) -> Extent:
+        """Elements of the tensors with this role, but for those of these names."""
+        if but:
+            return sum(nest.size(role, but) for nest in self.nests)
         if role not in self.sizes:
             total: Extent = 0
             for nest in self.nests:
@@ -130,7 +137,16 @@ class Row(Costs):
         return 0 if self.node.layer.in_place else prod(self.work.output)
 
     def _size(self, role: Role) -> Extent:
-        return self.work.size(role)
+        elsewhere = {held.name for held in self.node.held if held.counted_by}
+        return self.work.size(role, elsewhere) if elsewhere else self.work.size(role)
+
+    @property
+    def frozen(self) -> Extent:
+        """Parameters that are not trained."""
+        kept = {held.name for held in self.node.held if held.trained or held.counted_by}
+        if len(kept) == len(self.node.held):
+            return 0
+        return self.work.size("weight", kept) + self.work.size("bias", kept)
 
     @property
     def ledger(self) -> Ledger:
@@ -167,6 +183,11 @@ class Total(Costs):
         return sum(row._size(role) for row in self.rows)
 
     @property
+    def frozen(self) -> Extent:
+        """Parameters that are not trained."""
+        return sum(row.frozen for row in self.rows)
+
+    @property
     def ledger(self) -> Ledger:
         """Operations of all rows by kind."""
         result = Ledger()
@@ -182,6 +203,11 @@ class Report:
     network: Network
     input: Shape
     rows: tuple[Row, ...]
+
+    @property
+    def output(self) -> Shape:
+        """Shape of the (first) output."""
+        return self[self.network.outputs[0]].output
 
     @property
     def total(self) -> Total:
@@ -263,9 +289,10 @@ def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:
     (86704128, 1792)
     """
     entries = network.input_nodes
-    if len(entries) != 1:
-        raise InputError(f"{network.name} has {len(entries)} inputs; analyze takes networks with one")
-    given = entries[0].layer.output() if shape is None else as_shape(shape)
+    if shape is not None and len(entries) != 1:
+        raise InputError(f"{network.name} has {len(entries)} inputs; another shape can be given to networks with one")
+    own = entries[0].layer.output() if entries else ()
+    given = own if shape is None else as_shape(shape)
     rows: list[Row] = []
     done: dict[str, Row] = {}
     works: dict[Any, Work] = {}
@@ -274,10 +301,13 @@ def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:
         if sources:
             shapes = tuple([source.work.output for source in sources])
             work = _work(node, shapes, works)
-            fields = receptive.fold([source.fields for source in sources], shapes, work.output, work.nests)
+            fields = receptive.fold([source.fields for source in sources], shapes, work.output, work.nests, local=node.layer.local)
             row = Row(node, shapes, work, fields)
+        elif isinstance(node.layer, Input):
+            work = Work(Input(given) if shape is not None else node.layer, ())
+            row = Row(node, (), work, receptive.of_input(work.output))
         else:
-            row = Row(node, (), Work(Input(given), ()), receptive.of_input(given))
+            row = Row(node, (), Work(node.layer, ()), ())
         done[node.name] = row
         rows.append(row)
     return Report(network, given, tuple(rows))
@@ -294,9 +324,20 @@ def _work(node: Node, shapes: tuple[Shape, ...], known: dict[Any, Work]) -> Work
     if work is None:
         try:
             work = known[key] = Work(node.layer, shapes)
+            _same_parameters(node, work)
         except ShapeError as error:
             from archcalc import units
 
             given = " and ".join(units.shape(shape) for shape in shapes)
             raise ShapeError(f"{node.name} ({node.layer.kind}) on an input of {given}: {error}") from None
     return work
+
+
+def _same_parameters(node: Node, work: Work) -> None:
+    """Raise ShapeError where a layer would need other parameters than its module holds."""
+    held = {tensor.name: tensor.shape for tensor in node.held}
+    for nest in work.nests if held else ():
+        for operand in nest.operands:
+            known = held.get(operand.name)
+            if known is not None and any(map(differ, known, nest.shape(operand))):
+                raise ShapeError(f"its {operand.name} is {known} but would have to be {nest.shape(operand)}")

@@ -95,6 +95,9 @@ OPERATIONS = {
     "cmp": "comparisons",
     "exp": "exponentials",
     "pow": "powers",
+    "log": "logarithms",
+    "tanh": "hyperbolic tangents",
+    "erf": "error functions",
 }
 
 

@@ -69,7 +69,7 @@ def _at_least_two(reports: Sequence[Report]) -> None:
 
 
 def _output(report: Report) -> Any:
-    return report.rows[-1].output
+    return report.output
 
 
 def _quantities(reports: Sequence[Report], rule: Convention) -> list[Quantity]:

@@ -27,3 +27,7 @@ class MissingPackageError(ArchcalcError):
 
 class CheckError(ArchcalcError):
     """A real module could not be built, run or counted."""
+
+
+class TraceError(ArchcalcError):
+    """A module could not be traced; the message names the module in which it failed."""

@@ -10,7 +10,7 @@ from archcalc.analysis import Report, Row
 from archcalc.columns import header
 from archcalc.extents import Extent, Shape, differ, prod
 from archcalc.layers.base import AXES
-from archcalc.nest import Role, Window
+from archcalc.nest import Role, Scatter, Window
 from archcalc.receptive import Field, Fields
 from archcalc.table import Cell, Column, Table
 from archcalc.working import Equation, Worked, leaf
@@ -65,36 +65,47 @@ def lettered(shape: Shape, branch: str = "") -> Shape:
 
 
 def _elements(shape: Sequence[Extent]) -> Worked:
-    return working.worked(prod(working.channels_last(list(shape), 1)))
+    letters = AXES.get(len(shape), ())
+    channel = letters.index("C") if "C" in letters else len(shape) - 1
+    return working.worked(prod(working.channels_last(list(shape), channel)))
 
 
 def _windows(row: Row, fields: Sequence[Fields]) -> dict[str, Worked]:
-    """How output height and width and the receptive field come about, for layers that look through windows."""
+    """How output sizes and the receptive field come about, for layers that look through windows."""
     sizes: dict[str, Worked] = {}
     seen: dict[str, Worked] = {}
     for nest in row.nests:
-        for i, axis in enumerate(nest.operands[0].axes[2:]):
-            if isinstance(axis, Window):
-                size, taps = leaf("HW"[i], row.inputs[0][i + 2]), leaf(axis.tap, nest.loops[axis.tap])
-                window = axis._replace(
-                    stride=leaf("stride", axis.stride),
-                    dilation=leaf("dilation", axis.dilation),
-                    before=leaf("padding", axis.before),
-                    after=leaf("padding", axis.after),
-                )
-                sizes[("height", "width")[i]] = window.outputs(size, taps)
-                field = fields[0][i]
-                if field is not None:
-                    before = Field(leaf("r", field.size), leaf("jump", field.jump), field.first)
-                    seen[f"receptive field {'HW'[i]}"] = before.through(window, taps).size
-    if len(seen) == 2 and len({number.value for number in seen.values()}) == 1:
-        seen = {"receptive_field": seen["receptive field H"]}
+        places = zip(nest.operands[0].axes[2:], nest.operands[-1].axes[2:], strict=False)
+        for i, (axis, written) in enumerate(places, start=5 - len(nest.operands[0].axes)):
+            window = written.window if isinstance(written, Scatter) else axis
+            if not isinstance(window, Window):
+                continue
+            letter, name = "DHW"[i], ("depth", "height", "width")[i]
+            size, taps = leaf(letter, row.inputs[0][i - 3]), leaf(window.tap, nest.loops[window.tap])
+            window = window._replace(
+                stride=leaf("stride", window.stride),
+                dilation=leaf("dilation", window.dilation),
+                before=leaf("padding", window.before),
+                after=leaf("padding", window.after),
+            )
+            if isinstance(written, Scatter):
+                extra = leaf("output_padding", written.extra)
+                sizes[name] = written._replace(window=window, extra=extra).size(size, taps)
+                continue
+            sizes[name] = window.outputs(size, taps)
+            field = fields[0][i - 3] if fields[0] else None
+            if field is not None:
+                before = Field(leaf("r", field.size), leaf("jump", field.jump), field.first)
+                seen[f"receptive field {letter}"] = before.through(window, taps).size
+    if len(seen) == len(row.inputs[0]) - 2 and len({number.value for number in seen.values()}) == 1:
+        seen = {"receptive_field": next(iter(seen.values()))}
     return sizes | seen
 
 
 LETTERS = (
     "N batch; C, H, W channels in, height, width; K, P, Q channels out, output height, output width; "
-    "R, S kernel height, width; G groups; r, jump receptive field and step of what flows in."
+    "R, S kernel height, width; D, O, T depth in, out, of the kernel; L places; G groups; "
+    "r, jump receptive field and step of what flows in."
 )
 
 

@@ -12,27 +12,43 @@ from typing import Any
 from archcalc.errors import SpecError
 from archcalc.extents import as_shape
 from archcalc.layers import Input, Layer
+from archcalc.layers.base import ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A tensor that a real module holds: its name there, its shape, whether it is trained, which row counts it."""
+
+    name: str
+    shape: tuple[int, ...]
+    trained: bool = True
+    counted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One layer of a network: its unique name, the names of the nodes that flow into it, the blocks it lies in."""
+    """One layer of a network: its unique name, the names of the nodes that flow into it, the blocks it lies in.
+
+    Of a traced module it also knows the tensors that the module holds, so that shared ones are counted once.
+    """
 
     name: str
     layer: Layer
     inputs: tuple[str, ...]
     blocks: tuple[str, ...] = ()
+    held: tuple[Held, ...] = ()
 
 
 @dataclass(frozen=True)
 class Network:
-    """Nodes in an order in which they can run; the last one is the output.
+    """Nodes in an order in which they can run, and the names of the outputs: by default the last node's.
 
     Raises SpecError for a name used twice, an input that no earlier node has, or a wrong number of inputs.
     """
 
     name: str
     nodes: tuple[Node, ...]
+    outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -45,10 +61,15 @@ class Network:
                         f"{self.name}: {node.name} takes its input from {name!r}, which no earlier layer is"
                     )
             wanted = node.layer.inputs
-            if len(node.inputs) != wanted and (wanted is not None or len(node.inputs) < 2):
+            if wanted not in (len(node.inputs), ANY) and (wanted is not None or len(node.inputs) < 2):
                 takes = "two or more inputs" if wanted is None else f"{wanted} input" + "s" * (wanted != 1)
                 raise SpecError(f"{self.name}: {node.name} ({node.layer.kind}) takes {takes}, not {len(node.inputs)}")
             seen.add(node.name)
+        if not self.outputs and self.nodes:
+            object.__setattr__(self, "outputs", (self.nodes[-1].name,))
+        for name in self.outputs:
+            if name not in seen:
+                raise SpecError(f"{self.name}: there is no layer called {name!r} to be its output")
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 from archcalc.extents import Extent, Shape, ceil_div, minimum, prod
@@ -48,6 +48,26 @@ class Window(NamedTuple):
         return slack // self.stride + 1
 
 
+class Scatter(NamedTuple):
+    """An output axis that a window adds onto instead of reading from; `out` is then the loop over the input.
+
+    `letter` names the axis's length, `extra` positions are added at its end (PyTorch's output padding).
+    """
+
+    letter: str
+    window: Window
+    extra: Extent = 0
+
+    def size(self, inputs: Extent, taps: Extent) -> Extent:
+        """Positions between the paddings that windows reach (Dumoulin & Visin 2016, relationship 14).
+
+        >>> Scatter("P", Window("H", "R", stride=2, before=1, after=1)).size(4, 3)
+        7
+        """
+        window = self.window
+        return (inputs - 1) * window.stride + window.span(taps) - window.padding() + self.extra
+
+
 class Bins(NamedTuple):
     """An axis cut into `bins` that may overlap: bin i holds positions ⌊i·size/bins⌋ to ⌈(i+1)·size/bins⌉ - 1."""
 
@@ -65,8 +85,9 @@ class Bins(NamedTuple):
         return sum(sizes)
 
 
-Axis: TypeAlias = tuple[str, ...] | Window | Bins
-"""A dense axis names the loops it is made of, slowest first; an input axis may be a Window or Bins."""
+Axis: TypeAlias = tuple[str, ...] | Window | Scatter | Bins
+"""A dense axis names the loops it is made of, slowest first; an input axis may be a Window or Bins, an output axis a
+Scatter or Bins."""
 
 
 class Operand(NamedTuple):
@@ -103,21 +124,25 @@ class Nest(NamedTuple):
         return self.shape(self.operands[-1])
 
     def shape(self, operand: Operand) -> Shape:
-        """Shape of an operand whose axes are dense or bins."""
+        """Shape of an operand that has no window."""
         return tuple([self.extent(axis) for axis in operand.axes])
 
     def extent(self, axis: Axis) -> Extent:
-        """Length of a dense axis (the product of its loops) or number of bins."""
+        """Length of a dense axis (the product of its loops) or of one that is added onto; number of bins."""
+        if type(axis) is tuple:
+            if len(axis) == 1:
+                return self.loops[axis[0]]
+            return prod([self.loops[loop] for loop in axis])  # type: ignore[index]
         if isinstance(axis, Bins):
             return axis.bins
-        assert not isinstance(axis, Window)
-        return self.loops[axis[0]] if len(axis) == 1 else prod([self.loops[loop] for loop in axis])
+        assert isinstance(axis, Scatter)
+        return axis.size(self.loops[axis.window.out], self.loops[axis.window.tap])
 
-    def size(self, role: Role) -> Extent:
-        """Elements of all operands with this role."""
+    def size(self, role: Role, but: Collection[str] = ()) -> Extent:
+        """Elements of all operands with this role, but for those of these names."""
         total: Extent = 0
         for operand in self.operands:
-            if operand.role == role:
+            if operand.role == role and operand.name not in but:
                 total = total + math.prod([self.extent(axis) for axis in operand.axes])
         return total
 

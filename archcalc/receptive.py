@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from archcalc.extents import Extent, Shape, differ, minimum
-from archcalc.nest import Axis, Bins, Nest, Window
+from archcalc.nest import Axis, Bins, Nest, Scatter, Window
 
 
 class Field(NamedTuple):
@@ -46,22 +46,40 @@ def of_input(shape: Shape) -> Fields:
     return (Field(),) * (len(shape) - 2)
 
 
-def fold(fields: Sequence[Fields], inputs: Sequence[Shape], output: Shape, nests: Sequence[Nest]) -> Fields:
-    """The fields of a layer's output from those of its inputs: branches joined, then each nest's windows applied."""
-    result = fields[0] if len(fields) == 1 else tuple(_joined(axis) for axis in zip(*fields, strict=False))
+def fold(
+    fields: Sequence[Fields], inputs: Sequence[Shape], output: Shape, nests: Sequence[Nest], *, local: bool = True
+) -> Fields:
+    """The fields of a layer's output from those of its inputs: branches joined, then each nest's windows applied.
+
+    A vector made of an image sees all of it; other operations that are not local lose the place, as does an axis that
+    is summed. What a normalisation sees through its mean and variance is left out, as Araujo et al. do.
+    """
+    whole = len(output) == 2 < len(inputs[0])
+    if not (local or whole):
+        return ()
+    seeing = [known for known in fields if known]
+    if not seeing:
+        return ()
+    result = seeing[0] if len(seeing) == 1 else tuple(_joined(axis) for axis in zip(*seeing, strict=False))
     for nest in nests:
-        for i, axis in enumerate(nest.operands[0].axes[2:]):
-            if type(axis) is not tuple:
-                result = (*result[:i], _step(result[i], axis, nest), *result[i + 1 :])
-    if len(output) == 2 < len(inputs[0]):
+        axes, written = nest.operands[0].axes, nest.operands[-1].axes
+        for i, axis in enumerate(axes[2:]):
+            target = axis if axes is written or len(written) < i + 3 else written[i + 2]
+            if type(axis) is not tuple or axis != target:
+                result = (*result[:i], _step(result[i], axis, target, nest), *result[i + 1 :])
+    if whole:
         result = tuple(
             None if field is None else field.whole(extent) for field, extent in zip(result, inputs[0][2:], strict=False)
         )
     return result
 
 
-def _step(field: Field | None, axis: Axis, nest: Nest) -> Field | None:
+def _step(field: Field | None, axis: Axis, written: Axis, nest: Nest) -> Field | None:
     if field is None:
+        return None
+    if isinstance(written, Scatter):
+        return _scattered(field, written.window, nest.loops[written.window.tap])
+    if type(axis) is tuple:
         return None
     if isinstance(axis, Window):
         return field.through(axis, nest.loops[axis.tap])
@@ -72,6 +90,13 @@ def _step(field: Field | None, axis: Axis, nest: Nest) -> Field | None:
         return None
     taps = axis.size // axis.bins
     return field.through(Window(axis.loop, axis.loop, stride=taps), taps)
+
+
+def _scattered(field: Field, window: Window, taps: Extent) -> Field | None:
+    """The field after a window turned round: with a stride outputs do not step evenly, without it is a window."""
+    if window.stride != 1:
+        return None
+    return field.through(window._replace(before=window.reach(taps) - window.before), taps)
 
 
 def _joined(fields: Sequence[Field | None]) -> Field | None:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from archcalc import extents, units
 from archcalc.extents import Extent, Shape, prod
-from archcalc.nest import Bins, Ledger, Nest, Role, Window
+from archcalc.nest import Bins, Ledger, Nest, Role, Scatter, Window
 
 Operation: TypeAlias = Literal["leaf", "sum", "product", "floor", "ceil", "quotient", "minimum", "group", "result"]
 
@@ -265,7 +265,7 @@ def lettered(nest: Nest, inputs: Shape = ()) -> Nest:
         else:
             loops[name] = leaf(name, extent)
     for axis, extent in zip(nest.operands[0].axes, inputs, strict=False):
-        if not isinstance(axis, Window | Bins) and len(axis) == 1 and extent.operation == "product":
+        if type(axis) is tuple and len(axis) == 1 and extent.operation == "product":
             loops[axis[0]] = extent
     return nest._replace(loops=loops)
 
@@ -276,7 +276,7 @@ def size(nest: Nest, role: Role) -> Worked:
     total: Worked | None = None
     for operand in nest.operands:
         if operand.role == role:
-            dense = [axis for axis in operand.axes if not isinstance(axis, Window | Bins)]
+            dense = [axis for axis in operand.axes if not isinstance(axis, Window | Scatter | Bins)]
             inner = _taps_first(nest, [axis for axis in dense if written.isdisjoint(axis)])
             outer = [nest.extent(axis) for axis in dense if not written.isdisjoint(axis)]
             elements = _arranged(inner, outer)
@@ -288,13 +288,17 @@ def iterations(nest: Nest) -> Worked:
     """The product of all loops: those of the output, channels last, then the summed ones in parentheses."""
     written = _output_loops(nest)
     inner = _taps_first(nest, [(loop,) for loop in nest.loops if loop not in written])
-    outer = channels_last([nest.extent(axis) for axis in _loop_axes(nest)], 1)
+    outer = channels_last([nest.extent(axis) for axis in _loop_axes(nest)], _channel(nest))
     return worked(prod((*outer, group(worked(prod(inner)))))) if inner else worked(prod(outer))
 
 
 def output(nest: Nest) -> Worked:
     """Elements the nest writes, channels last."""
-    return worked(prod(channels_last(list(nest.output), 1)))
+    extents = [
+        leaf(axis.letter, nest.extent(axis).value) if isinstance(axis, Scatter) else nest.extent(axis)
+        for axis in nest.operands[-1].axes
+    ]
+    return worked(prod(channels_last(extents, _channel(nest))))
 
 
 def channels_last(extents: list[Extent], channel: int) -> list[Extent]:
@@ -313,7 +317,9 @@ def operations(nests: Iterable[Nest]) -> dict[str, Worked]:
 
 def _taps_first(nest: Nest, axes: list[tuple[str, ...]]) -> list[Extent]:
     """Extents of summed axes in the order they are written by hand: kernel taps, then channels."""
-    taps = {axis.tap for operand in nest.operands for axis in operand.axes if isinstance(axis, Window)}
+    axes_ = [axis for operand in nest.operands for axis in operand.axes]
+    windows = [axis.window if isinstance(axis, Scatter) else axis for axis in axes_]
+    taps = {axis.tap for axis in windows if isinstance(axis, Window)}
     return [nest.extent(axis) for axis in sorted(axes, key=lambda axis: taps.isdisjoint(axis))]
 
 
@@ -324,9 +330,28 @@ def _arranged(inner: list[Extent], outer: list[Extent]) -> Worked:
 
 
 def _loop_axes(nest: Nest) -> list[tuple[str, ...]]:
-    """Axes of the output as loops; bins stand for the loop over their taps."""
-    axes = [(axis.loop,) if isinstance(axis, Bins) else axis for axis in nest.operands[-1].axes]
-    return [axis for axis in axes if not isinstance(axis, Window)]
+    """Axes of the output as loops; for bins the one over their taps, for what is added onto the one over the input."""
+    loops: list[tuple[str, ...]] = []
+    for axis in nest.operands[-1].axes:
+        if isinstance(axis, Bins):
+            loops.append((axis.loop,))
+        elif isinstance(axis, Scatter):
+            loops.append((axis.window.out,))
+        else:
+            assert not isinstance(axis, Window)
+            loops.append(axis)
+    return loops
+
+
+_CHANNELS = {"C", "K", "K/G"}
+
+
+def _channel(nest: Nest) -> int:
+    """Position of the output's channels among its axes: 1, and the last where they are last already."""
+    axes = nest.operands[-1].axes
+    return next(
+        (i for i, axis in enumerate(axes) if type(axis) is tuple and not _CHANNELS.isdisjoint(axis)), len(axes) - 1
+    )
 
 
 def _output_loops(nest: Nest) -> set[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from archcalc.extents import Shape
 from archcalc.layers import AvgPool2d, BatchNorm2d, Layer, LocalResponseNorm, MaxPool2d, Softmax
-from archcalc.nest import Axis, Bins, Nest, Operand, Window
+from archcalc.nest import Axis, Bins, Nest, Operand, Scatter, Window
 
 Index = tuple[int, ...]
 Body = Callable[..., float]
@@ -51,6 +51,9 @@ class Ops(Counter[str]):
     def exp(self, a: float) -> float:
         return self._tally("exp", math.exp(a))
 
+    def sqrt(self, a: float) -> float:
+        return self._tally("sqrt", math.sqrt(a))
+
     def pow(self, a: float, b: float) -> float:
         return self._tally("pow", a**b)
 
@@ -67,7 +70,8 @@ def execute(
 ) -> Tensor:
     """Run a nest: `body(index of the output, its value so far, values of the other operands...)` gives its new value.
 
-    The output's elements are `start` at first; a window's tap that lies outside the input reads `outside`.
+    The output's elements are `start` at first; a window's tap that lies outside the input reads `outside`, and what is
+    added onto a place outside the output is lost.
     """
     *sources, target = nest.operands
     images = iter(inputs)
@@ -80,14 +84,18 @@ def execute(
     before, runs = Counter(ops), 0
     for counters in itertools.product(*map(range, nest.loops.values())):
         env = dict(zip(nest.loops, counters, strict=True))
-        index = tuple(_bin(axis, env) if isinstance(axis, Bins) else _dense(nest, axis, env) for axis in target.axes)
-        total = output[index]
-        output[index] = body(index, start if total is None else total, *(read(env) for read in reads))
+        index = tuple(_position(nest, axis, env) for axis in target.axes)
+        total = output.get(index)
+        value = body(index, start if total is None else total, *(read(env) for read in reads))
+        if index in output:
+            output[index] = value
         runs += 1
     ops.iterations += runs
     assert runs == nest.iterations
     stated = Counter({op: times * runs for op, times in nest.ops.items() if times * runs})
     assert ops - before == stated, "the bodies do not do what the nest says"
+    if any(isinstance(axis, Scatter) for axis in target.axes):  # it has gaps
+        output = {index: start if value is None else value for index, value in output.items()}
     assert None not in output.values(), "an element of the output is never written"
     return torch.tensor(list(output.values()), dtype=torch.float64).reshape(nest.output)
 
@@ -117,6 +125,14 @@ def _length(nest: Nest, axis: Axis) -> int:
     if isinstance(axis, Bins):
         return int(axis.size)
     return math.prod(nest.loops[loop] for loop in axis if isinstance(loop, str))
+
+
+def _position(nest: Nest, axis: Axis, env: dict[str, int]) -> int:
+    """Where on an axis of the output an iteration writes."""
+    if isinstance(axis, Scatter):
+        window = axis.window
+        return int(env[window.out] * window.stride + env[window.tap] * window.dilation - window.before)
+    return _bin(axis, env) if isinstance(axis, Bins) else _dense(nest, axis, env)
 
 
 def _dense(nest: Nest, axis: Axis, env: dict[str, int]) -> int:
@@ -175,22 +191,24 @@ def mean_of_windows(
         first = i * stride[axis] - padding[axis]
         return sum(-margin <= position < size + margin for position in range(first, first + kernel[axis]))
 
+    def elements(index: Index) -> int:
+        given = getattr(layer, "divisor_override", None)
+        return given or math.prod(taps(axis, i) for axis, i in enumerate(index[2:]))
+
     total = execute(nests[0], x, p, lambda _, total, x: ops.add(total, x), ops)
-    return execute(nests[1], [total], p, lambda i, _, x: ops.div(x, taps(0, i[2]) * taps(1, i[3])), ops)
+    return execute(nests[1], [total], p, lambda i, _, x: ops.div(x, elements(i)), ops)
 
 
 def mean_of_bins(
     layer: Layer, nests: tuple[Nest, ...], x: Sequence[Tensor], p: Mapping[str, Tensor], ops: Ops
 ) -> Tensor:
-    rows, columns = nests[0].operands[0].axes[2:]
-    assert isinstance(rows, Bins)
-    assert isinstance(columns, Bins)
+    axes = nests[0].operands[0].axes[2:]
 
-    def taps(bins: Bins, i: int) -> int:
-        return sum(bin == i for bin, _ in _positions(bins))
+    def taps(axis: Axis, i: int) -> int:
+        return sum(bin == i for bin, _ in _positions(axis)) if isinstance(axis, Bins) else 1
 
     total = execute(nests[0], x, p, lambda _, total, x: ops.add(total, x), ops)
-    return execute(nests[1], [total], p, lambda i, _, x: ops.div(x, taps(rows, i[2]) * taps(columns, i[3])), ops)
+    return execute(nests[1], [total], p, lambda i, _, x: ops.div(x, math.prod(map(taps, axes, i[2:]))), ops)
 
 
 def normalise(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, TypeAlias
 
 from archcalc.errors import ShapeError, SpecError
@@ -16,6 +17,10 @@ KINDS: dict[str, type[Layer]] = {}
 """Every layer kind by name; defining a subclass of Layer adds it."""
 
 
+ANY = -1
+"""As a number of inputs: whatever there is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """A layer kind: a frozen dataclass whose fields are PyTorch's attribute names.
@@ -25,10 +30,13 @@ class Layer:
     """
 
     inputs: ClassVar[int | None] = 1
-    """How many tensors flow in; None for two or more."""
+    """How many tensors flow in; None for two or more, ANY for any number."""
 
     inferred: ClassVar[dict[str, int]] = {}
     """PyTorch constructor arguments that are read off an axis of the input, such as {"in_channels": 1}."""
+
+    local: ClassVar[bool] = True
+    """Whether outputs lie where their inputs lie, but for the windows that the nests state; False loses the place."""
 
     counted: ClassVar[bool] = True
     """False for an operation there is no rule for."""
@@ -91,6 +99,23 @@ def check_rank(shape: Shape, rank: int, axes: str) -> None:
         raise ShapeError(f"needs an input of {rank} axes ({axes}), not {len(shape)}")
 
 
+def axis_of(name: str, dim: int, shape: Shape) -> int:
+    """The axis that a field names, counted from the front. Raises ShapeError where the shape has none such.
+
+    >>> axis_of("dim", -1, (1, 3, 224, 224))
+    3
+    """
+    if not -len(shape) <= dim < len(shape):
+        raise ShapeError(f"{name} (={dim}) is not an axis of an input of {len(shape)} axes")
+    return dim % len(shape)
+
+
+def check_image(shape: Shape, rank: int) -> None:
+    """Raise ShapeError unless the shape is that of a batch of images of `rank` spatial axes."""
+    if len(shape) != rank + 2:
+        check_rank(shape, rank + 2, ", ".join(IMAGES[rank + 2]))
+
+
 def ints(value: Ints) -> tuple[int, ...]:
     """A field that `set_ints` has normalised, as the tuple it is."""
     return value if isinstance(value, tuple) else (value,)
@@ -101,7 +126,7 @@ def fit(window: Window, size: Extent, taps: int) -> Extent:
     outputs = window.outputs(size, taps)
     fits = outputs >= 1
     if fits is not True and surely(outputs < 1):
-        axis = "height" if window.out == "P" else "width"
+        axis = {"O": "depth", "P": "height"}.get(window.out, "width")
         raise ShapeError(
             f"a kernel that spans {window.span(taps)} is larger than the padded input {axis} "
             f"{size} + {window.before} + {window.after} = {size + window.padding()}"
@@ -112,11 +137,33 @@ def fit(window: Window, size: Extent, taps: int) -> Extent:
 AXES = {1: ("N",), 2: ("N", "C"), 3: ("N", "L", "C"), 4: ("N", "C", "H", "W"), 5: ("N", "C", "D", "H", "W")}
 """Letters of a tensor's axes by rank."""
 
+IMAGES = AXES | {3: ("N", "C", "W")}
+"""Letters of the axes of vectors, signals, images and volumes by rank: channels come second."""
 
-def elementwise(shape: Shape, ops: dict[str, int], *parameters: Operand, operands: int = 1) -> Nest:
-    """A nest that visits every element once; parameters may be indexed by its loops, which are lettered as in AXES."""
-    letters = AXES.get(len(shape)) or tuple(f"D{i}" for i in range(len(shape)))
+TOKENS = AXES | {1: ("C",), 4: ("N", "H", "W", "C"), 5: ("N", "D", "H", "W", "C")}
+"""Letters of the axes of vectors, and of vectors at places, by rank: channels come last."""
+
+
+def lettered(shape: Shape, letters: dict[int, tuple[str, ...]] = AXES) -> dict[str, Extent]:
+    """Loops over every element of a tensor, lettered by its rank."""
+    names = letters.get(len(shape)) or [f"D{i}" for i in range(len(shape))]
+    return dict(zip(names, shape, strict=True))
+
+
+def elementwise(
+    shape: Shape,
+    ops: dict[str, int],
+    *parameters: Operand,
+    operands: int = 1,
+    letters: dict[int, tuple[str, ...]] = AXES,
+) -> Nest:
+    """A nest that visits every element once; parameters may be indexed by its loops, which are lettered as given."""
+    loops = lettered(shape, letters)
+    image, output = _everywhere(tuple(loops))
+    return Nest(loops, ops, (*((image,) * operands), *parameters, output))
+
+
+@cache
+def _everywhere(letters: tuple[str, ...]) -> tuple[Operand, Operand]:
     axes = tuple((letter,) for letter in letters)
-    image = Operand("input", "input", axes)
-    output = Operand("output", "output", axes)
-    return Nest(dict(zip(letters, shape, strict=True)), ops, ((image,) * operands) + parameters + (output,))
+    return Operand("input", "input", axes), Operand("output", "output", axes)

@@ -1,102 +1,358 @@
-"""Pooling: windows that are compared or averaged; channels stay apart."""
+"""Pooling: windows that are compared, averaged or summed; channels stay apart."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import ClassVar, TypeAlias
 
 from archcalc.errors import SpecError
-from archcalc.extents import Shape
-from archcalc.layers.base import Ints, Layer, check_rank, elementwise, fit, ints, set_ints
-from archcalc.nest import Bins, Nest, Operand, Window
+from archcalc.extents import Extent, Shape
+from archcalc.layers.base import IMAGES, Ints, Layer, check_image, check_int, elementwise, fit, ints, set_ints
+from archcalc.layers.conv import PLACES, SPACE, TAPS, dense
+from archcalc.nest import Axis, Bins, Nest, Operand, Window
 
-_OUTPUT = Operand("output", "output", (("N",), ("C",), ("P",), ("Q",)))
+Sizes: TypeAlias = int | tuple[int | None, ...]
+"""Sizes of an output; None keeps the input's."""
+
+_BINS = "TUV"
+
+
+def _windows(
+    x: Shape,
+    ops: dict[str, int],
+    kernel: Ints,
+    stride: Ints | None,
+    padding: Ints | None = None,
+    dilation: Ints | None = None,
+    *,
+    ceil: bool,
+) -> Nest:
+    """Every tap of every window. Raises ShapeError."""
+    taps = ints(kernel)
+    rank = len(taps)
+    check_image(x, rank)
+    windows, letters, operands = _look(ints(stride or kernel), padding or (0,) * rank, dilation or (1,) * rank, ceil)
+    extents = (*x[:2], *map(fit, windows, x[2:], taps), *taps)
+    return Nest(dict(zip(letters, extents, strict=True)), ops, operands)
+
+
+@lru_cache(1024)
+def _look(
+    stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], ceil: bool
+) -> tuple[tuple[Window, ...], tuple[str, ...], tuple[Operand, ...]]:
+    """A window for each spatial axis, letters of all loops, operands."""
+    rank = len(stride)
+    places, taps = PLACES[-rank:], TAPS[-rank:]
+    windows = tuple(map(Window, places, taps, stride, dilation, padding, padding, (ceil,) * rank))
+    image = Operand("input", "input", (("N",), ("C",), *windows))
+    return windows, ("N", "C", *places, *taps), (image, Operand("output", "output", dense("N", "C", *places)))
+
+
+def _each(nest: Nest, ops: dict[str, int]) -> Nest:
+    """A visit of every output of a nest."""
+    return elementwise(nest.output, ops, letters=IMAGES)
 
 
 @dataclass(frozen=True, slots=True)
-class _Pool2d(Layer):
+class _Pool(Layer):
     kernel_size: Ints
     stride: Ints | None = None
     padding: Ints = 0
 
+    rank: ClassVar[int]
+
     def __post_init__(self) -> None:
         if self.stride is None:
             object.__setattr__(self, "stride", self.kernel_size)
-        set_ints(self, "kernel_size", 2, 1)
-        set_ints(self, "stride", 2, 1)
-        set_ints(self, "padding", 2, 0)
+        set_ints(self, "kernel_size", self.rank, 1)
+        set_ints(self, "stride", self.rank, 1)
+        set_ints(self, "padding", self.rank, 0)
         for taps, padding in zip(ints(self.kernel_size), ints(self.padding), strict=True):
             if 2 * padding > taps:
                 raise SpecError(f"padding (={padding}) must be at most half of kernel_size (={taps})")
 
-    def _windows(self, x: Shape, ops: dict[str, int], dilation: Ints, *, ceil: bool) -> Nest:
-        check_rank(x, 4, "N, C, H, W")
-        N, C, H, W = x
-        (R, S), (p, q), (d, e) = ints(self.kernel_size), ints(self.padding), ints(dilation)
-        s, t = ints(self.stride or 1)
-        rows, columns = Window("P", "R", s, d, p, p, ceil), Window("Q", "S", t, e, q, q, ceil)
-        loops = {"N": N, "C": C, "P": fit(rows, H, R), "Q": fit(columns, W, S), "R": R, "S": S}
-        return Nest(loops, ops, (Operand("input", "input", (("N",), ("C",), rows, columns)), _OUTPUT))
+
+@dataclass(frozen=True, slots=True)
+class _MaxPool(_Pool):
+    dilation: Ints = 1
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        _Pool.__post_init__(self)
+        set_ints(self, "dilation", self.rank, 1)
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """Comparisons of every tap with the largest so far."""
+        (x,) = inputs
+        window = self.kernel_size, self.stride, self.padding, self.dilation
+        return (_windows(x, {"cmp": 1}, *window, ceil=self.ceil_mode),)
 
 
 @dataclass(frozen=True, slots=True)
-class MaxPool2d(_Pool2d):
+class MaxPool1d(_MaxPool):
+    """Largest value of each window: one comparison for each tap, padding included (`torch.nn.MaxPool1d`).
+
+    >>> MaxPool1d(3, stride=2).output((1, 96, 55))
+    (1, 96, 27)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool2d(_MaxPool):
     """Largest value of each window: one comparison for each tap, padding included (`torch.nn.MaxPool2d`).
 
     >>> MaxPool2d(3, stride=2).output((1, 96, 55, 55))
     (1, 96, 27, 27)
     """
 
-    dilation: Ints = 1
-    ceil_mode: bool = False
-
-    def __post_init__(self) -> None:
-        _Pool2d.__post_init__(self)
-        set_ints(self, "dilation", 2, 1)
-
-    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
-        """Comparisons of every tap with the largest so far."""
-        return (self._windows(inputs[0], {"cmp": 1}, self.dilation, ceil=self.ceil_mode),)
+    rank: ClassVar[int] = 2
 
 
 @dataclass(frozen=True, slots=True)
-class AvgPool2d(_Pool2d):
+class MaxPool3d(_MaxPool):
+    """Largest value of each window: one comparison for each tap, padding included (`torch.nn.MaxPool3d`).
+
+    >>> MaxPool3d((1, 2, 2)).output((1, 64, 16, 112, 112))
+    (1, 64, 16, 56, 56)
+    """
+
+    rank: ClassVar[int] = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _AvgPool(_Pool):
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """Sum of every window, then its division."""
+        (x,) = inputs
+        total = _windows(x, {"add": 1}, self.kernel_size, self.stride, self.padding, ceil=self.ceil_mode)
+        return total, _each(total, {"div": 1})
+
+
+@dataclass(frozen=True, slots=True)
+class _AvgPoolBy(_AvgPool):
+    divisor_override: int | None = None
+
+    def __post_init__(self) -> None:
+        _Pool.__post_init__(self)
+        if self.divisor_override is not None:
+            check_int("divisor_override", self.divisor_override, None)
+            if self.divisor_override == 0:
+                raise SpecError("divisor_override is 0; sums cannot be divided by it")
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool1d(_AvgPool):
+    """Mean of each window: one addition for each tap, one division for each output (`torch.nn.AvgPool1d`).
+
+    >>> AvgPool1d(2).output((1, 6, 28))
+    (1, 6, 14)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool2d(_AvgPoolBy):
     """Mean of each window: one addition for each tap, one division for each output (`torch.nn.AvgPool2d`).
 
     >>> AvgPool2d(2).output((1, 6, 28, 28))
     (1, 6, 14, 14)
     """
 
-    ceil_mode: bool = False
-    count_include_pad: bool = True
-
-    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
-        """Sum of every window, then its division."""
-        total = self._windows(inputs[0], {"add": 1}, (1, 1), ceil=self.ceil_mode)
-        return total, elementwise(total.output, {"div": 1})
+    rank: ClassVar[int] = 2
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptiveAvgPool2d(Layer):
+class AvgPool3d(_AvgPoolBy):
+    """Mean of each window: one addition for each tap, one division for each output (`torch.nn.AvgPool3d`).
+
+    >>> AvgPool3d((2, 7, 7)).output((1, 1024, 8, 7, 7))
+    (1, 1024, 4, 1, 1)
+    """
+
+    rank: ClassVar[int] = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _LPPool(Layer):
+    norm_type: float
+    kernel_size: Ints
+    stride: Ints | None = None
+    ceil_mode: bool = False
+
+    rank: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.norm_type, int | float) or self.norm_type == 0:
+            raise SpecError(f"norm_type is {self.norm_type!r}; it must be a number other than 0")
+        if self.stride is None:
+            object.__setattr__(self, "stride", self.kernel_size)
+        set_ints(self, "kernel_size", self.rank, 1)
+        set_ints(self, "stride", self.rank, 1)
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """A power and an addition for each tap and the root of every sum; for ∞ the largest of all magnitudes."""
+        (x,) = inputs
+        window = self.kernel_size, self.stride
+        if math.isinf(self.norm_type):
+            magnitudes = elementwise(x, {"cmp": 1}, letters=IMAGES)
+            return magnitudes, _windows(x, {"cmp": 1}, *window, ceil=self.ceil_mode)
+        powers = _windows(x, {"pow": 1, "add": 1}, *window, ceil=self.ceil_mode)
+        return powers, _each(powers, {"pow": 1})
+
+
+@dataclass(frozen=True, slots=True)
+class LPPool1d(_LPPool):
+    """(Sum of x^p over a window)^(1/p): a power and an addition for each tap, a root for each (`torch.nn.LPPool1d`).
+
+    >>> LPPool1d(2, 3, stride=2).output((1, 96, 55))
+    (1, 96, 27)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LPPool2d(_LPPool):
+    """(Sum of x^p over a window)^(1/p): a power and an addition for each tap, a root for each (`torch.nn.LPPool2d`).
+
+    >>> LPPool2d(2, 3, stride=2).output((1, 96, 55, 55))
+    (1, 96, 27, 27)
+    """
+
+    rank: ClassVar[int] = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LPPool3d(_LPPool):
+    """(Sum of x^p over a window)^(1/p): a power and an addition for each tap, a root for each (`torch.nn.LPPool3d`).
+
+    >>> LPPool3d(2, 2).output((1, 96, 8, 56, 56))
+    (1, 96, 4, 28, 28)
+    """
+
+    rank: ClassVar[int] = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _AdaptivePool(Layer):
+    output_size: Sizes
+
+    rank: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        sizes = self.output_size
+        if self.rank == 1 or not isinstance(sizes, tuple | list) or None not in sizes:
+            set_ints(self, "output_size", self.rank, 1)
+            return
+        if len(sizes) != self.rank:
+            raise SpecError(f"output_size is {sizes!r}; it must be {self.rank} whole numbers or None")
+        for size in sizes:
+            if size is not None:
+                check_int("output_size", size)
+        object.__setattr__(self, "output_size", tuple(sizes))
+
+    def _bins(self, x: Shape, op: str) -> Nest:
+        """Every position of every bin. Raises ShapeError."""
+        check_image(x, self.rank)
+        assert isinstance(self.output_size, tuple)
+        loops: dict[str, Extent] = {"N": x[0], "C": x[1]}
+        axes: list[Axis] = [("N",), ("C",)]
+        letters = zip(SPACE[-self.rank :], _BINS, strict=False)
+        for (kept, cut), size, bins in zip(letters, x[2:], self.output_size, strict=True):
+            if bins is None:
+                loops[kept] = size
+                axes.append((kept,))
+            else:
+                axis = Bins(cut, size, bins)
+                loops[cut] = axis.taps()
+                axes.append(axis)
+        return Nest(loops, {op: 1}, tuple(Operand(role, role, tuple(axes)) for role in ("input", "output")))
+
+
+@dataclass(frozen=True, slots=True)
+class _AdaptiveAvgPool(_AdaptivePool):
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """Sum of every bin, then its division."""
+        total = self._bins(inputs[0], "add")
+        return total, _each(total, {"div": 1})
+
+
+@dataclass(frozen=True, slots=True)
+class _AdaptiveMaxPool(_AdaptivePool):
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """Comparisons of every position of a bin with the largest so far."""
+        return (self._bins(inputs[0], "cmp"),)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    """Mean over a given number of bins, whatever the input's size (`torch.nn.AdaptiveAvgPool1d`).
+
+    >>> AdaptiveAvgPool1d(1).output((1, 512, 7))
+    (1, 512, 1)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """Mean over a grid of bins of a given size, whatever the input's (`torch.nn.AdaptiveAvgPool2d`).
 
     >>> AdaptiveAvgPool2d(1).output((1, 512, 7, 7))
     (1, 512, 1, 1)
     """
 
-    output_size: Ints
+    rank: ClassVar[int] = 2
 
-    def __post_init__(self) -> None:
-        set_ints(self, "output_size", 2, 1)
 
-    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
-        """Sum of every bin, then its division."""
-        (x,) = inputs
-        check_rank(x, 4, "N, C, H, W")
-        N, C, H, W = x
-        P, Q = ints(self.output_size)
-        rows, columns = Bins("T", H, P), Bins("U", W, Q)
-        axes: tuple[Any, ...] = (("N",), ("C",), rows, columns)
-        loops = {"N": N, "C": C, "T": rows.taps(), "U": columns.taps()}
-        total = Nest(loops, {"add": 1}, (Operand("input", "input", axes), Operand("output", "output", axes)))
-        return total, elementwise(total.output, {"div": 1})
+@dataclass(frozen=True, slots=True)
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """Mean over a grid of bins of a given size, whatever the input's (`torch.nn.AdaptiveAvgPool3d`).
+
+    >>> AdaptiveAvgPool3d((None, 1, 1)).output((1, 512, 4, 7, 7))
+    (1, 512, 4, 1, 1)
+    """
+
+    rank: ClassVar[int] = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """Largest value of each of a given number of bins (`torch.nn.AdaptiveMaxPool1d`).
+
+    >>> AdaptiveMaxPool1d(1).output((1, 512, 7))
+    (1, 512, 1)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """Largest value of each bin of a grid of a given size (`torch.nn.AdaptiveMaxPool2d`).
+
+    >>> AdaptiveMaxPool2d(1).output((1, 512, 7, 7))
+    (1, 512, 1, 1)
+    """
+
+    rank: ClassVar[int] = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """Largest value of each bin of a grid of a given size (`torch.nn.AdaptiveMaxPool3d`).
+
+    >>> AdaptiveMaxPool3d((None, 1, 1)).output((1, 512, 4, 7, 7))
+    (1, 512, 4, 1, 1)
+    """
+
+    rank: ClassVar[int] = 3

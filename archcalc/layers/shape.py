@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from archcalc.errors import ShapeError
 from archcalc.extents import Extent, Shape, differ, prod
-from archcalc.layers.base import Ints, Layer, check_int, check_rank, elementwise, fit, ints, set_ints
+from archcalc.layers.base import Ints, Layer, axis_of, check_int, check_rank, elementwise, fit, ints, set_ints
 from archcalc.nest import Nest, Operand, Window
 
 
@@ -26,11 +26,20 @@ class Input(Layer):
 
 @dataclass(frozen=True, slots=True)
 class Flatten(Layer):
-    """All axes but the batch as one (`torch.nn.Flatten`).
+    """Axes start_dim to end_dim as one, by default all but the batch (`torch.nn.Flatten`).
 
     >>> Flatten().output((1, 512, 7, 7))
     (1, 25088)
+    >>> Flatten(2).output((1, 768, 14, 14))
+    (1, 768, 196)
     """
+
+    start_dim: int = 1
+    end_dim: int = -1
+
+    def __post_init__(self) -> None:
+        check_int("start_dim", self.start_dim, None)
+        check_int("end_dim", self.end_dim, None)
 
     @property
     def in_place(self) -> bool:
@@ -38,9 +47,17 @@ class Flatten(Layer):
         return True
 
     def output(self, *inputs: Shape) -> Shape:
-        """(N, product of the other axes), channels last as it is written by hand."""
-        batch, channels, *rest = (*inputs[0], 1) if len(inputs[0]) < 2 else inputs[0]
-        return (batch, prod((*rest, channels)))
+        """The product of the flattened axes in their place, channels last as it is written by hand."""
+        x = inputs[0]
+        if len(x) < 2 and self == Flatten():
+            x = (*x, 1)
+        first, last = axis_of("start_dim", self.start_dim, x), axis_of("end_dim", self.end_dim, x)
+        if first > last:
+            raise ShapeError(f"start_dim (={self.start_dim}) must not come after end_dim (={self.end_dim})")
+        merged = x[first : last + 1]
+        if first <= 1 <= last:
+            merged = (*x[first:1], *x[2 : last + 1], x[1])
+        return (*x[:first], prod(merged), *x[last + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,349 @@
+"""Operations that run outside of any layer: elementwise, reductions, matrix products, views, bare parameters.
+
+A traced module consists of layers and of these. Each is named by the operation it stands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from archcalc.errors import ShapeError, SpecError
+from archcalc.extents import Extent, Shape, differ, exact_div, prod
+from archcalc.layers.base import ANY, AXES, Layer, elementwise
+from archcalc.nest import Axis, Nest, Operand, Role
+
+Ops = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation(Layer):
+    op: str
+
+    inputs: ClassVar[int | None] = ANY
+
+    @property
+    def kind(self) -> str:
+        """Name of the operation."""
+        return self.op
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise(_Operation):
+    """An operation on every element of tensors that are broadcast against each other.
+
+    >>> Elementwise("mul", (("mul", 1),)).output((1, 64, 1, 1), (1, 64, 7, 7))
+    (1, 64, 7, 7)
+    """
+
+    ops: Ops = ()
+    inplace: bool = False
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the first input is overwritten."""
+        return self.inplace
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """One visit of every element of the output."""
+        return (elementwise(broadcast(*inputs), dict(self.ops)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce(_Operation):
+    """An operation that takes some axes of a tensor together, and one on each result.
+
+    >>> Reduce("mean", (("add", 1),), (2, 3), finish=(("div", 1),)).output((1, 512, 7, 7))
+    (1, 512)
+    """
+
+    ops: Ops = ()
+    dims: tuple[int, ...] = ()
+    keepdim: bool = False
+    finish: Ops = ()
+
+    local: ClassVar[bool] = False
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """One visit of every element of the input, then one of every result."""
+        x = inputs[0]
+        dims = {dim % len(x) for dim in self.dims} if x else set()
+        letters = AXES.get(len(x)) or tuple(f"D{i}" for i in range(len(x)))
+        kept: list[Axis] = []
+        for i, letter in enumerate(letters):
+            if i not in dims:
+                kept.append((letter,))
+            elif self.keepdim:
+                kept.append(())
+        axes = tuple((letter,) for letter in letters)
+        operands = (Operand("input", "input", axes), Operand("output", "output", tuple(kept)))
+        total = Nest(dict(zip(letters, x, strict=True)), dict(self.ops), operands)
+        return (total, elementwise(total.output, dict(self.finish))) if self.finish else (total,)
+
+
+@dataclass(frozen=True, slots=True)
+class MatMul(_Operation):
+    """A product of matrices, one for each index of the leading axes: N·P·K·C multiply-accumulates.
+
+    With `added` a first input is added to every element of the product.
+
+    >>> MatMul("bmm").nests((12, 197, 64), (12, 64, 197))[0].iterations
+    29805312
+    """
+
+    added: bool = False
+
+    local: ClassVar[bool] = False
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """The product, and one addition for each element where there is something to add."""
+        a, b = inputs[-2:]
+        rows, columns = (("P",),) if len(a) > 1 else (), (("K",),) if len(b) > 1 else ()
+        batch = tuple(f"B{i}" if i else "N" for i in range(len(a) - 2))
+        inner = b[-2] if columns else b[-1]
+        if differ(a[-1], inner):
+            raise ShapeError(f"the inner sizes of a matrix product must be equal, not {a[-1]} and {inner}")
+        leading = tuple((letter,) for letter in batch)
+        loops: dict[str, Extent] = dict(zip(batch, a, strict=False))
+        loops |= {"P": a[-2]} if rows else {}
+        loops |= {"K": b[-1]} if columns else {}
+        loops["C"] = a[-1]
+        operands = (
+            Operand("input", "input", (*leading, *rows, ("C",))),
+            Operand("other", "input", (*(leading if len(b) > 2 else ()), ("C",), *columns)),
+            Operand("output", "output", (*leading, *rows, *columns)),
+        )
+        product = Nest(loops, {"mac": 1}, operands)
+        return (product, elementwise(product.output, {"add": 1})) if self.added else (product,)
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape(_Operation):
+    """The same elements under other axes, each written as a product of input axes or as a part of one.
+
+    `groups` pairs runs of input axes with the output sizes they become; the first of several output sizes is
+    inferred. Raises ShapeError where an inferred size is no whole number.
+
+    >>> Reshape("view", (((0,), (1,)), ((1, 2, 3), (25088,)))).output((8, 512, 7, 7))
+    (8, 25088)
+    """
+
+    groups: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
+
+    local: ClassVar[bool] = False
+
+    @property
+    def in_place(self) -> bool:
+        """The same memory."""
+        return True
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The input's axes merged and split."""
+        x = inputs[0]
+        sizes: list[Extent] = []
+        for axes, into in self.groups:
+            whole = prod(x[axis] for axis in (*axes[1:], *axes[:1]))
+            fixed = prod(into[1:])
+            if len(into) > 1 and differ(whole % fixed, 0):
+                raise ShapeError(f"{whole} elements cannot be split into {'×'.join(map(str, into))} of any first size")
+            sizes += [whole if len(into) == 1 else exact_div(whole, fixed), *into[1:]] if into else []
+        return tuple(sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Permute(_Operation):
+    """The axes in another order.
+
+    >>> Permute("permute", (0, 2, 3, 1)).output((1, 96, 56, 56))
+    (1, 56, 56, 96)
+    """
+
+    dims: tuple[int, ...] = ()
+
+    local: ClassVar[bool] = False
+
+    @property
+    def in_place(self) -> bool:
+        """A view."""
+        return True
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The extents in the order of `dims`."""
+        return tuple(inputs[0][dim] for dim in self.dims)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded(_Operation):
+    """An operation that moves data, known only as it was seen: the shapes that came in and the shape that went out."""
+
+    given: tuple[Shape, ...] = ()
+    shape: Shape = ()
+    view: bool = False
+    copied: int = -1
+    """Index of the input whose shape the output has whatever it is; -1 where the output's size is baked in."""
+
+    local: ClassVar[bool] = False
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it is a view."""
+        return self.view
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The shape seen. Raises ShapeError for other inputs than those seen."""
+        if self.copied >= 0:
+            return inputs[self.copied]
+        for x, given in zip(inputs, self.given, strict=True):
+            if len(x) != len(given) or any(map(differ, x, given)):
+                raise ShapeError(f"the size of {self.op} is baked in: it was seen on {given} only")
+        return self.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Uncounted(Recorded):
+    """An operation there is no rule for."""
+
+    counted: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Functional(Layer):
+    """A layer whose weights flow in from elsewhere, as in torch.nn.functional: its costs without its parameters."""
+
+    layer: Layer
+
+    inputs: ClassVar[int | None] = ANY
+
+    @property
+    def kind(self) -> str:
+        """The layer's kind."""
+        return self.layer.kind
+
+    @property
+    def in_place(self) -> bool:
+        """As the layer."""
+        return self.layer.in_place
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """The layer's nests, its parameters as inputs."""
+        return tuple(
+            nest._replace(operands=tuple(_flowing(operand) for operand in nest.operands))
+            for nest in self.layer.nests(inputs[0])
+        )
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The layer's output."""
+        return self.layer.output(inputs[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Layer):
+    """A tensor that a module holds outside of its layers: a bare parameter, a buffer."""
+
+    shape: tuple[int, ...]
+    role: Role = "weight"
+
+    inputs: ClassVar[int | None] = 0
+
+    @property
+    def kind(self) -> str:
+        """Parameter or Buffer."""
+        return "Buffer" if self.role == "buffer" else "Parameter"
+
+    @property
+    def in_place(self) -> bool:
+        """It is there already."""
+        return True
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """No work; the loops are the axes."""
+        letters = tuple(f"D{i}" for i in range(len(self.shape)))
+        axes = tuple((letter,) for letter in letters)
+        loops = dict(zip(letters, self.shape, strict=True))
+        return (Nest(loops, {}, (Operand("tensor", self.role, axes), Operand("output", "output", axes))),)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Layer):
+    """A tensor that is made in passing and holds no parameters."""
+
+    shape: tuple[int, ...]
+
+    inputs: ClassVar[int | None] = 0
+
+    def output(self, *inputs: Shape) -> Shape:
+        """Its shape."""
+        return self.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Unused(Layer):
+    """The parameters and buffers of a module that did not run: name, role and shape of each."""
+
+    module: str
+    tensors: tuple[tuple[str, Role, tuple[int, ...]], ...]
+
+    inputs: ClassVar[int | None] = 0
+
+    @property
+    def kind(self) -> str:
+        """The module's class, marked."""
+        return f"{self.module}, unused"
+
+    @property
+    def in_place(self) -> bool:
+        """Nothing is written."""
+        return True
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """No work: one nest without operations a tensor."""
+        return tuple(
+            Parameter(shape, role).nests()[0]._replace(
+                operands=(Operand(name, role, Parameter(shape, role).nests()[0].operands[0].axes), Operand("output", "output", ()))
+            )
+            for name, role, shape in self.tensors
+        )
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """The shape that tensors of these shapes have in common (NumPy's rule). Raises ShapeError."""
+    rank = max(map(len, shapes))
+    result: list[Extent] = []
+    for axis in range(-rank, 0):
+        extents = [shape[axis] for shape in shapes if len(shape) >= -axis]
+        large = [extent for extent in extents if not (type(extent) is int and extent == 1)]
+        if any(differ(extent, large[0]) for extent in large[1:]):
+            raise ShapeError(f"tensors cannot be broadcast: {' and '.join(map(str, extents))} on one axis")
+        result.append(large[0] if large else 1)
+    return tuple(result)
+
+
+def regrouped(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """How the axes of a view relate to those of the tensor: the shortest runs with equal numbers of elements.
+
+    Raises SpecError where the numbers of elements differ.
+
+    >>> regrouped((2, 512, 7, 7), (2, 25088))
+    (((0,), (2,)), ((1, 2, 3), (25088,)))
+    """
+    groups: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    i = j = 0
+    while i < len(before) or j < len(after):
+        axes, sizes = [i] if i < len(before) else [], [after[j]] if j < len(after) else []
+        i, j = i + len(axes), j + len(sizes)
+        have, want = prod(before[axis] for axis in axes), prod(sizes)
+        while have != want:
+            if have < want and i < len(before):
+                have, axes, i = have * before[i], [*axes, i], i + 1
+            elif want < have and j < len(after):
+                want, sizes, j = want * after[j], [*sizes, after[j]], j + 1
+            else:
+                raise SpecError(f"a view of {before} cannot be {after}")
+        if groups and not (axes and sizes):  # trailing axes of one element belong to the run before them
+            axes, sizes = [*groups[-1][0], *axes], [*groups.pop()[1], *sizes]
+        groups.append((tuple(axes), tuple(sizes)))
+    return tuple(groups)
+
+
+def _flowing(operand: Operand) -> Operand:
+    return operand if operand.role == "output" else operand._replace(role="input")

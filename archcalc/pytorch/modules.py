@@ -1,0 +1,46 @@
+"""Modules that are layers: which layer kind states what a torch module computes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from torch import Tensor, nn
+
+from archcalc.errors import SpecError
+from archcalc.layers import KINDS, Layer
+
+_HARMLESS = {"__init__", "__repr__", "__doc__", "__module__", "extra_repr", "reset_parameters", "__annotations__"}
+
+
+def layer_of(module: nn.Module) -> Layer | None:
+    """The layer of a module whose class is one of torch.nn's with a kind, or a subclass that computes alike."""
+    if module.__dict__.get("forward") is not None:
+        return None
+    for base in type(module).__mro__:
+        if base.__module__.startswith("torch.nn.modules") and base.__name__ in KINDS:
+            return None if _overrides(type(module), base) else _converted(module, KINDS[base.__name__])
+    return None
+
+
+def _overrides(cls: type, base: type) -> bool:
+    """Whether a class between replaces what the base computes with."""
+    for between in cls.__mro__:
+        if between is base:
+            return False
+        if any(name not in _HARMLESS and callable(value) and hasattr(base, name) for name, value in vars(between).items()):
+            return True
+    return False
+
+
+def _converted(module: nn.Module, kind: type[Layer]) -> Layer | None:
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        value = getattr(module, field.name, None)
+        if isinstance(value, Tensor) or (value is None and field.name == "bias"):
+            value = value is not None
+        values[field.name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**values)
+    except (SpecError, TypeError):
+        return None

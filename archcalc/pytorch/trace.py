@@ -1,0 +1,333 @@
+"""Trace: run any nn.Module once and write down every operation as a network.
+
+The module runs as a shadow: a copy whose parameters and buffers have shapes but no data (torch's meta device), so
+that nothing is allocated and the user's module is never touched. Modules that are layers become one node each; what
+else runs is recorded operation by operation.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from archcalc import units
+from archcalc.errors import ArchcalcError, ShapeError, TraceError
+from archcalc.graph import Held, Network, Node
+from archcalc.layers import Input, Layer
+from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, Unused
+from archcalc.nest import Role
+from archcalc.pytorch import modules, operations
+
+_SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
+
+
+def trace(module: nn.Module, inputs: Any, /, *, name: str | None = None, **kwargs: Any) -> Network:
+    """The network that a module is on inputs of these shapes: every layer and operation that runs, in order.
+
+    `inputs` is a shape, a tensor, or a sequence of positional arguments in which shapes and tensors may stand
+    anywhere; keyword arguments go to the module. Raises TraceError that names the module in which it failed.
+
+    >>> net = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), (1, 3, 8, 8))
+    >>> [node.layer.kind for node in net]
+    ['Input', 'Conv2d', 'ReLU']
+    """
+    if not isinstance(module, nn.Module):
+        raise TraceError(f"trace takes an nn.Module, not {type(module).__name__}")
+    arguments = _arguments(inputs)
+    name = name or type(module).__name__.lower()
+    try:
+        return _run(module, arguments, kwargs, name, torch.device("meta"))
+    except TraceError as error:
+        if not _needs_data(error.__cause__):
+            raise
+        reason = str(error.__cause__).partition("\n")[0]
+    warnings.warn(f"{name} cannot run without data ({reason}); traced with real tensors", stacklevel=2)
+    return _run(module, arguments, kwargs, name, _device_of(module))
+
+
+def _run(module: nn.Module, arguments: tuple[Any, ...], kwargs: dict[str, Any], name: str, device: torch.device) -> Network:
+    shadow = _shadow(module, device)
+    recorder = _Recorder(shadow, name)
+    arguments, kwargs = tree_map(lambda value: _placed(value, device), (arguments, kwargs), is_leaf=_is_shape)
+    recorder.enter(arguments, kwargs)
+    with _hooked(shadow, recorder), torch.random.fork_rng(_generators(device)), torch.no_grad(), _slow_paths(device):
+        try:
+            with recorder:
+                result = shadow(*arguments, **kwargs)
+        except ArchcalcError:
+            raise
+        except Exception as error:
+            raise TraceError(recorder.failure(error)) from error
+    return recorder.network(result)
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes nodes down as modules and operations run; knows which node every tensor came from."""
+
+    def __init__(self, module: nn.Module, name: str):
+        super().__init__()
+        self.module, self.name = module, name
+        self.nodes: list[Node] = []
+        self.sources: dict[int, tuple[Tensor, str]] = {}
+        self.taken: Counter[str] = Counter()
+        self.stack: list[tuple[str, nn.Module]] = []
+        self.layer: nn.Module | None = None
+        self.paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
+        self.layers = {id(part): modules.layer_of(part) for part in module.modules()}
+        self.tensors = {id(tensor): path for path, tensor in _tensors(module)}
+        self.counted: dict[int, str] = {}
+        self.ran: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if self.layer is None:
+            self._operation(func, args, kwargs, result)
+        return result
+
+    def enter(self, arguments: Any, kwargs: dict[str, Any]) -> None:
+        """Write an input node for every tensor among the arguments."""
+        positional = [x for x in tree_flatten(arguments)[0] if isinstance(x, Tensor)]
+        for i, x in enumerate(positional):
+            self._add("input" if len(positional) == 1 else f"input{i + 1}", Input(tuple(x.shape)), (), x)
+        for key, value in kwargs.items():
+            for x in tree_flatten(value)[0]:
+                if isinstance(x, Tensor):
+                    self._add(key, Input(tuple(x.shape)), (), x)
+
+    def before(self, part: nn.Module) -> None:
+        """A module is called."""
+        self.stack.append((self.paths[id(part)], part))
+        self.ran.add(id(part))
+        if self.layer is None and self.layers[id(part)] is not None:
+            self.layer = part
+
+    def after(self, part: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        """A module has returned."""
+        self.stack.pop()
+        if self.layer is not part:
+            return
+        self.layer = None
+        layer = self.layers[id(part)]
+        assert layer is not None
+        inputs = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+        outputs = [x for x in tree_flatten(result)[0] if isinstance(x, Tensor)]
+        if layer.inputs is not None and layer.inputs >= 0:
+            inputs = inputs[: layer.inputs]
+        sources = tuple(self._source(x) for x in inputs)
+        path = self.paths[id(part)]
+        given = tuple(tuple(x.shape) for x in inputs)
+        try:
+            agrees = layer.output(*given) == tuple(outputs[0].shape)
+        except ShapeError:
+            agrees = False
+        if not agrees:
+            layer = Uncounted(type(part).__name__, given, tuple(outputs[0].shape))
+        name = self._add(path or type(part).__name__.lower(), layer, sources, outputs[0], path, self._held(part, path))
+        for x in outputs[1:]:
+            if id(x) not in self.sources:
+                self._add(f"{name}.output", Recorded("output", (tuple(outputs[0].shape),), tuple(x.shape), True), (name,), x, path)
+
+    def failure(self, error: Exception) -> str:
+        """Where the module failed, and why."""
+        path, part = self.stack[-1] if self.stack else ("", self.module)
+        where = f"{self.name}: {path or 'the module itself'} ({type(part).__name__})"
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        given = next((node.layer.output() for node in self.nodes if isinstance(node.layer, Input)), None)
+        return f"{where} failed on an input of {units.shape(given) if given else 'nothing'}: {reason}"
+
+    def network(self, result: Any) -> Network:
+        """The network as recorded, with a row for what holds parameters but did not run."""
+        outputs = [self._source(x) for x in tree_flatten(_leaves(result))[0] if isinstance(x, Tensor)]
+        for path, part in self.module.named_modules():
+            left = [
+                (key, _role(key, tensor), tensor)
+                for key, tensor in (*part._parameters.items(), *part._buffers.items())
+                if tensor is not None and id(tensor) not in self.counted
+            ]
+            if left:
+                tensors = tuple((key, role, tuple(tensor.shape)) for key, role, tensor in left)
+                held = tuple(Held(key, tuple(tensor.shape), tensor.requires_grad) for key, _, tensor in left)
+                name = self._add(path or self.name, Unused(type(part).__name__, tensors), (), None, path, held)
+                self.counted |= {id(tensor): name for _, _, tensor in left}
+        return Network(self.name, tuple(self.nodes), tuple(dict.fromkeys(outputs)))
+
+    def _operation(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        namespace, _, qualified = func.name().partition("::")
+        name = qualified.partition(".")[0]
+        outputs = [x for x in tree_flatten(result)[0] if isinstance(x, Tensor)]
+        if not outputs:
+            return
+        inputs = tuple(x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor))
+        if name in _SILENT:
+            self.sources[id(outputs[0])] = (outputs[0], self._source(inputs[0]))
+            return
+        sources = tuple(self._source(x) for x in inputs)
+        name = name if namespace == "aten" else f"{namespace}::{name}"
+        path = self.stack[-1][0] if self.stack else ""
+        call = operations.Call(name, tuple(args), kwargs, inputs, outputs[0])
+        label = f"{path}.{name.strip('_')}" if path else name.strip("_")
+        node = self._add(label, self._checked(call), sources, outputs[0], path)
+        for x in outputs[1:]:
+            self._add(label, Recorded(name, (tuple(outputs[0].shape),), tuple(x.shape), True), (node,), x, path)
+
+    def _checked(self, call: operations.Call) -> Layer:
+        """The call's layer, if its rule gives the shape that came out."""
+        layer = operations.layer_of(call)
+        try:
+            agrees = layer.output(*call.given) == tuple(call.output.shape)
+        except ShapeError:
+            agrees = False
+        return layer if agrees else Uncounted(call.name, call.given, tuple(call.output.shape))
+
+    def _add(
+        self,
+        label: str,
+        layer: Layer,
+        sources: tuple[str, ...],
+        output: Tensor | None,
+        path: str = "",
+        held: tuple[Held, ...] = (),
+    ) -> str:
+        self.taken[label] += 1
+        name = label if self.taken[label] == 1 else f"{label}:{self.taken[label]}"
+        blocks = tuple(path.split(".")) if path else ()
+        self.nodes.append(Node(name, layer, sources, blocks[:-1] if path == label else blocks, held))
+        if output is not None:
+            self.sources[id(output)] = (output, name)
+        return name
+
+    def _source(self, x: Tensor) -> str:
+        """The node a tensor came from; a parameter, buffer or constant gets its node when first used."""
+        known = self.sources.get(id(x))
+        if known is not None:
+            return known[1]
+        path = self.tensors.get(id(x))
+        if path is None:
+            return self._add("constant", Constant(tuple(x.shape)), (), x)
+        owner, _, key = path.rpartition(".")
+        held = Held("tensor", tuple(x.shape), x.requires_grad, self.counted.get(id(x)))
+        name = self._add(path, Parameter(tuple(x.shape), _role(key, x)), (), x, owner, (held,))
+        self.counted.setdefault(id(x), name)
+        return name
+
+    def _held(self, part: nn.Module, path: str) -> tuple[Held, ...]:
+        """The tensors of a layer; those that another row counts already are marked."""
+        held = []
+        for key, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None:
+                held.append(Held(key, tuple(tensor.shape), tensor.requires_grad, self.counted.get(id(tensor))))
+                self.counted.setdefault(id(tensor), path)
+        return tuple(held)
+
+
+def _shadow(module: nn.Module, device: torch.device) -> nn.Module:
+    """A copy of the module in eval mode; on the meta device its tensors have no data, elsewhere it shares parameters."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for values in (part._parameters, part._buffers, vars(part)):
+            for tensor in values.values():
+                if isinstance(tensor, Tensor) and id(tensor) not in memo:
+                    memo[id(tensor)] = _twin(tensor, device)
+    try:
+        shadow = copy.deepcopy(module, memo)
+    except Exception as error:
+        raise TraceError(f"{type(module).__name__} cannot be copied, which tracing needs: {error}") from error
+    return shadow.eval()
+
+
+def _twin(tensor: Tensor, device: torch.device) -> Tensor:
+    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        raise TraceError("the module has lazy parameters; run it once before it is traced")
+    if device.type != "meta":
+        return tensor if isinstance(tensor, nn.Parameter) else tensor.clone()
+    twin = torch.empty_like(tensor, device=device)
+    return nn.Parameter(twin, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
+
+
+@contextmanager
+def _hooked(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Tell the recorder of every call of every submodule."""
+    for part in module.modules():
+        part.register_forward_pre_hook(lambda part, args: recorder.before(part), prepend=True)
+        part.register_forward_hook(recorder.after, with_kwargs=True)
+    yield
+
+
+@contextmanager
+def _slow_paths(device: torch.device) -> Iterator[None]:
+    """Run attention operation by operation where a fused path would hide them."""
+    if device.type == "meta":
+        yield
+        return
+    from torch.backends import mha
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        mha.set_fastpath_enabled(before)
+
+
+def _arguments(inputs: Any) -> tuple[Any, ...]:
+    return (inputs,) if _is_shape(inputs) or not isinstance(inputs, tuple | list) else tuple(inputs)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple | list | torch.Size) and len(value) > 0 and all(type(dim) is int for dim in value)
+
+
+def _placed(value: Any, device: torch.device) -> Any:
+    """A shape or tensor as a tensor on the device; anything else as it is."""
+    if _is_shape(value):
+        return torch.rand(tuple(value), device=device) if device.type != "meta" else torch.empty(tuple(value), device=device)
+    if isinstance(value, Tensor):
+        return torch.empty_like(value, device=device) if device.type == "meta" else value.detach().clone().to(device)
+    return value
+
+
+def _needs_data(error: BaseException | None) -> bool:
+    """Whether a run failed since meta tensors hold no data."""
+    if isinstance(error, NotImplementedError):
+        return True
+    text = str(error)
+    return any(sign in text for sign in ("meta", "Meta", "data-dependent", "aten::_local_scalar_dense"))
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    first = next(module.parameters(), None)
+    return torch.device("cpu") if first is None or first.device.type == "meta" else first.device
+
+
+def _generators(device: torch.device) -> Sequence[int]:
+    return [device.index or 0] if device.type == "cuda" else []
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(remove_duplicate=True)
+    yield from module.named_buffers(remove_duplicate=True)
+
+
+def _role(key: str, tensor: Tensor) -> Role:
+    if not isinstance(tensor, nn.Parameter):
+        return "buffer"
+    return "bias" if "bias" in key else "weight"
+
+
+def _leaves(result: Any) -> Any:
+    """What a module returned, dataclasses taken apart."""
+    if hasattr(result, "__dataclass_fields__") and not isinstance(result, type):
+        return [getattr(result, name) for name in result.__dataclass_fields__]
+    return result
