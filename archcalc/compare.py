@@ -40,8 +40,15 @@ def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
         for other in amounts[1:]:
             changes += _change(amounts[0], other)
         rows.append((name, *amounts, *changes))
-    title = f"{' and '.join(report.network.name for report in reports)}; ratio and saving against {first.network.name}"
-    return Table(title, tuple(columns), tuple(rows))
+    names = [report.network.name for report in reports]
+    title = f"{', '.join(names[:-1])} and {names[-1]}; ratio and saving against {first.network.name}"
+    notes = tuple(
+        f"Uncounted in {report.network.name}, whose numbers are lower bounds: "
+        f"{', '.join(row.name for row in report.uncounted)}."
+        for report in reports
+        if report.uncounted
+    )
+    return Table(title, tuple(columns), tuple(rows), notes=notes)
 
 
 def comparison_record(reports: Sequence[Report], convention_name: str = "mac") -> dict[str, Any]:
@@ -57,6 +64,7 @@ def comparison_record(reports: Sequence[Report], convention_name: str = "mac") -
                 "input": plain(report.input),
                 "output": plain(_output(report)),
                 **{name: plain(amount(report)) for name, amount in _quantities(reports, rule)},
+                "uncounted": [row.name for row in report.uncounted],
             }
             for report in reports
         ],
