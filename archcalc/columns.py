@@ -153,7 +153,7 @@ class _View:
         if not columns:
             raise InputError(f"no columns; choose from {', '.join(known)}")
         self.report, self.columns, self.convention, self.working = report, columns, convention, working
-        self.counts = [name for name in columns if name not in TEXTS and name != "share"]
+        self.counts = ["cost" if name == "share" else name for name in columns if name not in TEXTS]
 
     @property
     def headers(self) -> tuple[Column, ...]:

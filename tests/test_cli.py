@@ -422,11 +422,12 @@ def test_list(shell: Shell) -> None:
 
 
 def test_what_list_offers_can_be_asked_for(shell: Shell) -> None:
-    for row in csv_rows(shell.ok("list", "--format", "csv"))[1:]:
-        settings = [word for choice in row[-1].split(", ") for word in ("--set", choice)]
-        size = row[3]
-        text = shell.ok("show", row[0], *settings, "--input", size, "--format", "csv", "--columns", "layer,params,macs")
-        assert csv_rows(text)[-1] == ["total", row[4], row[5]]
+    listed = shell.ok("list")
+    for name, _, size, params, macs in csv_rows(shell.ok("list", "--format", "csv"))[1:]:
+        note = next(line for line in listed.splitlines() if name in line.partition(":")[0].split(", "))
+        settings = [word for choice in note.partition(": ")[2].split(", ") for word in ("--set", choice)]
+        text = shell.ok("show", name, *settings, "--input", size, "--format", "csv", "--columns", "layer,params,macs")
+        assert csv_rows(text)[-1] == ["total", params, macs]
 
 
 def test_explain_alexnet(shell: Shell) -> None:

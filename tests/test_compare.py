@@ -30,7 +30,7 @@ def test_two_networks() -> None:
     assert table.rows == (
         ("input", "1×4×8×8", "1×4×8×8", None, None),
         ("output", "1×8×8×8", "1×2×8×8", None, None),
-        ("layers", 1, 2, "2.00×", "−100.0%"),
+        ("layers", 1, 2, None, None),
         ("activations", 256 + 512, 256 + 128, "0.500×", "50.0%"),
         ("weights", 288, 8, "0.0278×", "97.2%"),
         ("biases", 8, 2, "0.250×", "75.0%"),
