@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PAGES := README.md $(wildcard docs/*.md)
+COG := $(BIN)/python -m cogapp -P -I docs -p "from _cog import *"
 FIVE := alexnet vgg19 resnet34 inception-naive inception-reduced
 
 .PHONY: run test check docs hunt bench clean
@@ -17,10 +18,10 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m cogapp --check --check-fail-msg "run 'make docs' and commit what it changes" $(PAGES)
+	$(COG) --check --diff --check-fail-msg "run 'make docs' and commit what it changes" $(PAGES)
 
 docs: .venv/installed
-	$(BIN)/python -m cogapp -r $(PAGES)
+	$(COG) -r $(PAGES)
 
 hunt: .venv/installed
 	HYPOTHESIS_PROFILE=hunt $(BIN)/python -m pytest -m "not cuda"

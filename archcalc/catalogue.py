@@ -11,29 +11,22 @@ from archcalc.zoo.registry import Entry
 
 
 def catalogue() -> Table:
-    """Every network with family, year, input, parameters, MACs and choices."""
-    columns = (
-        Column("network", "left"),
-        Column("family", "left"),
-        Column("year"),
-        Column("input", "left"),
-        Column("params"),
-        Column("MACs"),
-        Column("choices (--set)", "left"),
+    """Every network with year, input, parameters and MACs; below them the choices that each family has."""
+    columns = (Column("network", "left"), Column("year"), Column("input", "left"), Column("params"), Column("MACs"))
+    rows = []
+    alike: dict[str, list[str]] = {}
+    for entry, report in _reports():
+        total = report.total
+        rows.append((entry.name, str(entry.year), units.shape(report.input[1:]), total.params, total.macs))
+        choices = ", ".join(f"{name}={_typed(value)}" for name, value in entry.choices.items())
+        alike.setdefault(choices, []).append(entry.name)
+    notes = tuple(f"{', '.join(names)}: {choices}" for choices, names in alike.items())
+    return Table(
+        f"{len(rows)} networks; below, what --set can choose of each, with the defaults",
+        columns,
+        tuple(rows),
+        notes=notes,
     )
-    rows = tuple(
-        (
-            entry.name,
-            entry.family,
-            str(entry.year),
-            units.shape(report.input[1:]),
-            report.total.params,
-            report.total.macs,
-            ", ".join(f"{name}={_typed(value)}" for name, value in entry.choices.items()),
-        )
-        for entry, report in _reports()
-    )
-    return Table(f"{len(rows)} networks", columns, rows)
 
 
 def catalogue_record() -> dict[str, Any]:

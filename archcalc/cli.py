@@ -59,7 +59,9 @@ ConventionOption = Annotated[
     typer.Option("--convention", metavar="NAME", help=f"What the cost column counts: {', '.join(CONVENTIONS)}."),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write the result.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to a file instead.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", metavar="FILE", readable=False, help="Write to a file instead.")
+]
 AsciiOption = Annotated[
     bool | None,
     typer.Option("--ascii/--unicode", help="Characters of tables; plain ASCII where the output is not a terminal."),
@@ -137,7 +139,8 @@ def explain(
 ) -> None:
     """Show the calculation behind every number, in numbers and in letters, and the sums."""
     from archcalc import units
-    from archcalc.explain import explanation, explanation_record, explanation_table
+    from archcalc.explain import explanation, explanation_table
+    from archcalc.records import explanation_record
 
     report = resolve(target, settings, input, batch).report()
     if format is None:
@@ -354,17 +357,18 @@ def _print(text: str) -> None:
 
 def _save(text: str, output: Path) -> None:
     """Put the text into a file that appears, or changes, only once it is complete. Raises OSError."""
-    place = output.resolve()  # what a link leads to, not the link, is replaced
+    place = Path(os.path.realpath(output))  # what a link leads to, not the link, is replaced
     if place.is_dir():
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
     if place.exists() and not os.access(place, os.W_OK):
         raise PermissionError(EACCES, os.strerror(EACCES))
-    if place.exists() and not place.is_file():  # a device or a pipe
-        place.write_text(text, encoding="utf-8")
+    if output.exists() and not output.is_file():  # a device or a pipe
+        output.write_text(text, encoding="utf-8")
         return
     draft = place.with_name(f".archcalc-{os.getpid()}")
+    file = draft.open("x", encoding="utf-8")
     try:
-        with draft.open("x", encoding="utf-8") as file:
+        with file:
             file.write(text)
         if place.exists():
             draft.chmod(place.stat().st_mode & 0o7777)

@@ -156,7 +156,7 @@ class _View:
         if not columns:
             raise InputError(f"no columns; choose from {', '.join(known)}")
         self.report, self.columns, self.convention, self.working = report, columns, convention, working
-        self.counts = [name for name in columns if name not in TEXTS and name != "share"]
+        self.counts = ["cost" if name == "share" else name for name in columns if name not in TEXTS]
 
     @property
     def headers(self) -> tuple[Column, ...]:
@@ -179,7 +179,7 @@ class _View:
         return COUNTS[name][2](costs) if name in COUNTS else costs.ledger.get(name, 0)
 
     def costs_something(self, line: Line) -> bool:
-        return _uncounted(line) or any(not _zero(self.count(name, line)) for name in self.counts)
+        return _uncounted(line) or any(not is_zero(self.count(name, line)) for name in self.counts)
 
     def cells(self, line: Line) -> tuple[Cell, ...]:
         equations = {}
@@ -222,7 +222,7 @@ class _View:
         return cost / whole
 
 
-def _zero(count: Extent) -> bool:
+def is_zero(count: Extent) -> bool:
     """Whether a count is known to be 0, everywhere in a sweep."""
     return not count.any() if hasattr(count, "any") else bool(count == 0)
 
@@ -241,7 +241,8 @@ def matching(report: Report, layers: str | None) -> tuple[Row, ...]:
         raise InputError(f"--layers {layers!r} is not a regular expression: {error}") from None
     rows = tuple(row for row in report.rows if pattern.search(row.name))
     if not rows:
-        raise InputError(f"no layer of {report.network.name} matches {layers!r}; see its layers with `archcalc show {report.network.name} --all`")
+        name = report.network.name
+        raise InputError(f"no layer of {name} matches {layers!r}; see its layers with `archcalc show {name} --all`")
     return rows
 
 

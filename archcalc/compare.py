@@ -30,9 +30,11 @@ def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
     for report in reports[1:]:
         against = "" if len(reports) == 2 else f"{report.network.name} "
         columns += [Column(f"{against}ratio"), Column(f"{against}saving")]
+    no_change = [None] * (len(columns) - len(reports) - 1)
     rows: list[tuple[Cell, ...]] = [
-        ("input", *(units.shape(report.input) for report in reports), *[None] * (len(columns) - len(reports) - 1)),
-        ("output", *(units.shape(_output(report)) for report in reports), *[None] * (len(columns) - len(reports) - 1)),
+        ("input", *(units.shape(report.input) for report in reports), *no_change),
+        ("output", *(units.shape(_output(report)) for report in reports), *no_change),
+        ("layers", *map(_layers, reports), *no_change),
     ]
     for name, amount in _quantities(reports, convention(convention_name)):
         amounts = [amount(report) for report in reports]
@@ -40,8 +42,15 @@ def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
         for other in amounts[1:]:
             changes += _change(amounts[0], other)
         rows.append((name, *amounts, *changes))
-    title = f"{' and '.join(report.network.name for report in reports)}; ratio and saving against {first.network.name}"
-    return Table(title, tuple(columns), tuple(rows))
+    names = [report.network.name for report in reports]
+    title = f"{', '.join(names[:-1])} and {names[-1]}; ratio and saving against {first.network.name}"
+    notes = tuple(
+        f"Uncounted in {report.network.name}, whose numbers are lower bounds: "
+        f"{', '.join(row.name for row in report.uncounted)}."
+        for report in reports
+        if report.uncounted
+    )
+    return Table(title, tuple(columns), tuple(rows), notes=notes)
 
 
 def comparison_record(reports: Sequence[Report], convention_name: str = "mac") -> dict[str, Any]:
@@ -56,7 +65,9 @@ def comparison_record(reports: Sequence[Report], convention_name: str = "mac") -
                 "network": report.network.name,
                 "input": plain(report.input),
                 "output": plain(_output(report)),
+                "layers": _layers(report),
                 **{name: plain(amount(report)) for name, amount in _quantities(reports, rule)},
+                "uncounted": [row.name for row in report.uncounted],
             }
             for report in reports
         ],
@@ -68,6 +79,10 @@ def _at_least_two(reports: Sequence[Report]) -> None:
         raise InputError("a comparison takes two networks or more")
 
 
+def _layers(report: Report) -> int:
+    return sum(row.kind != "Input" for row in report.rows)
+
+
 def _output(report: Report) -> Any:
     return report.output
 
@@ -76,7 +91,6 @@ def _quantities(reports: Sequence[Report], rule: Convention) -> list[Quantity]:
     """What is compared: totals, and the cost of each kind of layer that has any in one of the networks."""
     kinds = dict.fromkeys(row.kind for report in reports for row in report.rows if _costly(row, rule))
     totals: list[Quantity] = [
-        ("layers", lambda report: sum(row.kind != "Input" for row in report.rows)),
         ("activations", lambda report: report.total.activations),
         ("weights", lambda report: report.total.weights),
         ("biases", lambda report: report.total.biases),

@@ -68,7 +68,7 @@ CONVENTIONS = {
             "one for each MAC, and some normalisation and pooling",
             "fvcore.nn.jit_handles, 0.1.5.post20221221",
             causes=(
-                Cause("batch norm, 2 an element", _of("BatchNorm2d", _fvcore_batch_norm)),
+                Cause("batch norm, by element", _of("BatchNorm2d", _fvcore_batch_norm)),
                 Cause(
                     "adaptive pooling, 1 an input element", _of("AdaptiveAvgPool2d", lambda row: prod(row.inputs[0]))
                 ),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from archcalc import units, working
 from archcalc.analysis import Report, Row
-from archcalc.columns import header
-from archcalc.extents import Extent, Shape, differ, prod
+from archcalc.columns import header, is_zero
+from archcalc.extents import Extent, Shape, prod
 from archcalc.layers.base import AXES
 from archcalc.nest import Role, Scatter, Window
 from archcalc.receptive import Field, Fields
@@ -27,7 +27,7 @@ def explain(report: Report, name: str) -> dict[str, Equation]:
     sources = [worked_output(report, source) for source in row.node.inputs]
     nests = [working.lettered(nest, () if i else sources[0]) for i, nest in enumerate(row.nests)]
     found = _windows(row, [report[source].fields for source in row.node.inputs])
-    if row.activations != 0:
+    if not is_zero(row.activations):
         found["activations"] = working.output(nests[-1]) if nests else _elements(worked_output(report, name))
     roles: tuple[tuple[str, Role], ...] = (("weights", "weight"), ("biases", "bias"), ("buffers", "buffer"))
     for column, role in roles:
@@ -41,7 +41,7 @@ def explain(report: Report, name: str) -> dict[str, Equation]:
 
 def _put(found: dict[str, Worked], column: str, parts: Sequence[Worked]) -> None:
     """Enter the sum of the parts that are not 0, if there are any."""
-    nonzero = [part for part in parts if differ(part.value, 0)]
+    nonzero = [part for part in parts if not is_zero(part.value)]
     if nonzero:
         found[column] = sum(nonzero[1:], start=nonzero[0])
 
@@ -131,7 +131,7 @@ def sections(report: Report, layer: str | None = None) -> list[Section]:
         title = f"{row.name} ({row.kind}): {given}{units.shape(row.output)}"
         found.append(Section(row.name, title, explain(report, row.name)))
     if layer is None:
-        found.append(Section("total", "total", _sums(report)))
+        found.append(Section("total", "total, at least" if report.uncounted else "total", _sums(report)))
     return [section for section in found if section.equations]
 
 
@@ -180,7 +180,7 @@ def _sums(report: Report) -> dict[str, Equation]:
     sums = {}
     for column in ("activations", "weights", "biases", "params", "buffers", "macs"):
         amounts = [getattr(row, column) for row in report.rows]
-        terms = [working.summand(amount) for amount in amounts if differ(amount, 0)]
+        terms = [working.summand(amount) for amount in amounts if not is_zero(amount)]
         if terms:
             sums[column] = Equation(sum(terms[1:], start=terms[0]))
     return sums

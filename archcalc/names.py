@@ -17,7 +17,9 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UnknownNameError:
 
     choices = list(known)
     spelled = {choice.lower(): choice for choice in choices}
-    near = [spelled[match] for match in get_close_matches(str(name).lower(), spelled, n=3)]
+    asked = str(name).lower()
+    longer = [choice for choice in spelled if asked and choice.startswith(asked)]
+    near = [spelled[match] for match in longer[:3] or get_close_matches(asked, spelled, n=3)]
     hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
     listed = ", ".join(choices[:40]) + (", ..." if len(choices) > 40 else "")
     there = f"{' There' if hint else ' there'} {'are' if choices else 'is'}: {listed or 'none'}"

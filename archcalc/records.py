@@ -9,10 +9,11 @@ from archcalc import units
 from archcalc.analysis import Costs, Report, Row, Total
 from archcalc.columns import matching
 from archcalc.conventions import convention as convention_named
-from archcalc.explain import explain
+from archcalc.explain import explain, sections
 from archcalc.extents import Extent
 
 SCHEMA = "archcalc.report/1"
+EXPLAIN_SCHEMA = "archcalc.explain/1"
 
 
 def report_record(report: Report, convention: str = "mac", layers: str | None = None) -> dict[str, Any]:
@@ -30,6 +31,27 @@ def report_record(report: Report, convention: str = "mac", layers: str | None = 
         "layers": [_row(report, row) | {"cost": plain(rule.count(row))} for row in rows],
         "total": _costs(Total(rows)) | {"cost": plain(sum(map(rule.count, rows)))},
         "uncounted": [row.name for row in rows if not row.counted],
+    }
+
+
+def explanation_record(report: Report, layer: str | None = None) -> dict[str, Any]:
+    """The calculations as plain data. Raises UnknownNameError."""
+    return {
+        "schema": EXPLAIN_SCHEMA,
+        "network": report.network.name,
+        "input": plain(report.input),
+        "layers": [
+            {
+                "name": section.name,
+                "working": {
+                    name: {"numbers": equation.text()}
+                    | ({"letters": equation.letters()} if section.name != "total" else {})
+                    | {"latex": equation.latex()}
+                    for name, equation in section.equations.items()
+                },
+            }
+            for section in sections(report, layer)
+        ],
     }
 
 

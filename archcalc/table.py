@@ -156,16 +156,16 @@ class Table:
 
         bar, rule, cross = ("|", "-", "+") if ascii else ("│", "─", "┼")
         grid = self._grid(write)
-        sizes = [max(map(len, cells)) for cells in zip(*grid, strict=True)]
+        sizes = [max(1, *map(_cells, cells)) for cells in zip(*grid, strict=True)]
         right = [column.align == "right" for column in self.columns]
-        lines = [f" {bar} ".join(map(_pad, row, sizes, right)).rstrip() for row in grid]
+        lines = [f" {bar} ".join(map(_pad, row, sizes, right)) for row in grid]
         line = f"{rule}{cross}{rule}".join(rule * size for size in sizes)
         rules = [1, len(self.rows) + 1] if self.total is not None else [1]
         for place in reversed(rules):
             lines.insert(place, line)
         title = [write(self.title)] if self.title else []
         notes = ["", *map(write, self.notes)] if self.notes else []
-        return "\n".join([*title, *lines, *notes, ""])
+        return "\n".join([line.rstrip(" ") for line in (*title, *lines, *notes, "")])
 
     def to_markdown(self, *, ascii: bool = False) -> str:
         """Write a GitHub table whose source is aligned too."""
@@ -177,7 +177,7 @@ class Table:
         header, *body = self._grid(write)
         if self.total is not None:
             body[-1] = [text and f"**{text}**" for text in body[-1]]
-        sizes = [max(3, *map(len, cells)) for cells in zip(header, *body, strict=True)]
+        sizes = [max(3, *map(_cells, cells)) for cells in zip(header, *body, strict=True)]
         right = [column.align == "right" for column in self.columns]
         rule = ["-" * (size - 1) + ":" if r else ":" + "-" * (size - 1) for size, r in zip(sizes, right, strict=True)]
         lines = [f"| {' | '.join(map(_pad, row, sizes, right))} |" for row in (header, rule, *body)]
@@ -307,7 +307,17 @@ def _tex(cell: Cell) -> str:
 
 
 def _pad(text: str, size: int, right: bool) -> str:
-    return text.rjust(size) if right else text.ljust(size)
+    gap = " " * (size - _cells(text))
+    return gap + text if right else text + gap
+
+
+def _cells(text: str) -> int:
+    """Cells of a terminal that the text takes: two for a wide character, none for an accent on the one before it."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "FW" else 1 for char in text)
 
 
 def _fit(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:

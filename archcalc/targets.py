@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from reprlib import repr as shorten
 from typing import Any
 
 from archcalc import zoo
@@ -11,7 +12,7 @@ from archcalc.analysis import Report, analyze
 from archcalc.errors import InputError
 from archcalc.extents import Shape, as_shape
 from archcalc.graph import Network
-from archcalc.zoo.registry import Entry
+from archcalc.zoo.registry import MOST_DIGITS, Entry
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,24 @@ def resolve(name: str, settings: Sequence[str] = (), input: str | None = None, b
     entry = zoo.find(name)
     choices = entry.parse(dict(map(_setting, settings)))
     network = entry.build(**choices)
-    image = network.input_nodes[0].layer.output()[1:] if input is None else parse_extents(input)
-    return Target(network, as_shape((1 if batch is None else _extent(batch, batch), *image)), entry, choices)
+    own = network.input_nodes[0].layer.output()[1:]
+    image = own if input is None else parse_extents(input)
+    if len(image) != len(own):
+        raise InputError(
+            f"--input {input} has {len(image)} extents; {network.name} takes {len(own)}, "
+            f"without the batch, such as {'x'.join(map(str, own))}"
+        )
+    return Target(network, as_shape((1 if batch is None else parse_batch(batch), *image)), entry, choices)
+
+
+def parse_batch(text: str) -> int | str:
+    """A batch size as typed: "8", "N". Raises InputError."""
+    extent = _extent(text)
+    if extent is None:
+        raise InputError(
+            f"cannot read --batch {shorten(text)}: it must be a positive whole number, or a letter, such as 8 or N"
+        )
+    return extent
 
 
 def parse_extents(text: str) -> tuple[int | str, ...]:
@@ -49,19 +66,26 @@ def parse_extents(text: str) -> tuple[int | str, ...]:
     >>> parse_extents("3xHxW")
     (3, 'H', 'W')
     """
-    return tuple(_extent(part, text) for part in text.replace("×", "x").replace(",", "x").split("x"))
+    extents = []
+    for part in text.replace("×", "x").replace(",", "x").split("x"):
+        extent = _extent(part)
+        if extent is None:
+            raise InputError(
+                f"cannot read --input {shorten(text)}: extents are positive whole numbers or letters joined by x, "
+                "without the batch, such as 3x224x224 or 3xHxW"
+            )
+        extents.append(extent)
+    return tuple(extents)
 
 
-def _extent(part: str, text: str) -> int | str:
-    part = part.strip()
-    if part.isascii() and part.isdigit() and int(part) > 0:
-        return int(part)
-    if part.isascii() and part.isidentifier():
-        return part
-    raise InputError(
-        f"cannot read {text!r}: extents are positive whole numbers or letters joined by x, "
-        "without the batch, such as 3x224x224 or 3xHxW"
-    )
+def _extent(text: str) -> int | str | None:
+    """One extent as typed; None where it is none, or longer than any that means something."""
+    text = text.strip()
+    if not text.isascii() or len(text) > MOST_DIGITS:
+        return None
+    if text.isdigit():
+        return int(text) or None
+    return text if text.isidentifier() else None
 
 
 def _setting(text: str) -> tuple[str, str]:

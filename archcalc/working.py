@@ -141,7 +141,7 @@ class Equation:
 
     @staticmethod
     def _equal(expression: str, plain: str, value: str) -> str:
-        return value if expression in (plain, value) else f"{expression} = {value}"
+        return value if expression in (plain, value, f"({value})") else f"{expression} = {value}"
 
 
 class _Writer:
@@ -235,9 +235,10 @@ def _factors(number: Worked) -> list[Worked]:
 
 def _negated(number: Worked) -> Worked | None:
     """x where the number is (-1)·x, as subtraction builds it."""
-    if number.operation == "product" and number.args[0].letter == "" and number.args[0].value == -1:
-        return number.args[1]
-    return None
+    if number.operation != "product":
+        return None
+    sign, rest = number.args
+    return rest if sign.letter == "" and isinstance(sign.value, int) and sign.value == -1 else None
 
 
 def _is_zero(number: Worked) -> bool:

@@ -13,9 +13,9 @@ import io
 import json
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from importlib import import_module
 from inspect import getdoc
 from itertools import groupby
 from pathlib import Path
@@ -27,8 +27,7 @@ from archcalc.analysis import Report, Row
 from archcalc.cli import app
 from archcalc.cli import main as command_line
 from archcalc.conventions import CONVENTIONS
-from archcalc.layers import KINDS, Conv2d, Input, Linear
-from archcalc.table import Column, Table
+from archcalc.layers import KINDS, Conv2d, Linear
 from archcalc.working import Equation, Worked, leaf, worked
 
 __all__ = [
@@ -116,8 +115,7 @@ _NAMESPACES: dict[str, dict[str, Any]] = {}
 
 def result() -> None:
     """What the fence of Python above prints, or its last line's value, as a notebook shows it."""
-    import cog
-
+    cog: Any = import_module("cog")
     text = (ROOT / cog.inFile).read_text(encoding="utf-8")
     above = "".join(text.splitlines(keepends=True)[: cog.firstLineNum])
     source = PYTHON.findall(above)[-1]
@@ -260,7 +258,7 @@ def json_contract(network: str, layer: str) -> None:
 
 
 def crosscheck(network: str, **choices: Any) -> None:
-    """The check of a network against PyTorch modules and other counters, on the CPU. Raises RuntimeError if it fails."""
+    """The check of a network against PyTorch modules and other counters, on the CPU. Raises RuntimeError."""
     from archcalc.pytorch.crosscheck import check
 
     entry = zoo.find(network)
@@ -417,7 +415,7 @@ def printed_inception() -> None:
 # Measurements
 
 
-def _results(kind: str) -> list[dict[str, Any]]:
+def _results(kind: str) -> list[Any]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
 
 
@@ -427,20 +425,22 @@ def speed() -> None:
         machine = found["machine"]
         print(f"**{machine['cpu']}, {machine['cores']} cores**, Python {machine['python']}, {machine['system']}; "
               f"{found['date']}; torch {found['versions']['torch']}, fvcore {found['versions']['fvcore']}, "
-              f"torchinfo {found['versions']['torchinfo']}.\n")  # fmt: skip
+              f"torchinfo {found['versions']['torchinfo']}; "
+              f"load average {found['load_average'][0]:.1f} when it began.\n")  # fmt: skip
         rows: list[tuple[object, ...]] = []
         for report in found["reports"]:
             for tool, median in report["median_seconds"].items():
                 ratio = median / report["median_seconds"]["archcalc"]
                 rows.append((f"`{report['network']}`", tool, units.seconds(median), units.ratio(ratio)))
-        _markdown(("network", "full report by", "median", "against archcalc"), rows, right=("median", "against archcalc"))
+        headers = ("network", "full report by", "median", "against archcalc")
+        _markdown(headers, rows, right=headers[2:])
         process, memory = found["process"], found["memory"]
         print(
             f"\nWhole process: `{process['command']}` {units.seconds(process['median_seconds'])}, "
             f"`{process['against']}` {units.seconds(process['against_median_seconds'])}; "
             f"median of {process['rounds']} paired ratios {units.ratio(process['median_ratio'])}."
         )
-        print("\nMost memory that Python held at once while a report was made and read, beside the network's weights:\n")
+        print("\nMost memory that Python held at once while a report was made and read:\n")
         _markdown(
             ("network", "peak", "weights in float32"),
             ((f"`{one['network']}`", units.mb(one["peak_bytes"]), units.mb(one["weight_bytes"])) for one in memory),
@@ -450,4 +450,31 @@ def speed() -> None:
 
 
 def times() -> None:
-    """Every results file of `archcalc time`."""
+    """Every results file of `archcalc time`, a line for each network and device."""
+    if not _results("time"):
+        print("None yet.")
+    for found in _results("time"):
+        headers = ("network", "input", "dtype", "MACs", "median", "IQR", "images/s", "GMAC/s")
+        for (device, facts), group in groupby(found, key=_machine):
+            print(f"**{device}**: {facts}.\n")
+            rows = (
+                (
+                    f"`{one['network']}`",
+                    units.shape(one["input"]),
+                    one["environment"]["dtype"] + (", channels last" if one["channels_last"] else ""),
+                    one["macs"],
+                    units.seconds(one["median_s"]),
+                    units.seconds(one["iqr_s"]),
+                    f"{one['images_per_s']:,.1f}",
+                    f"{one['gmacs_per_s']:,.1f}",
+                )
+                for one in group
+            )
+            _markdown(headers, rows, right=headers[3:])
+            print()
+
+
+def _machine(result: Mapping[str, Any]) -> tuple[str, str]:
+    facts = result["environment"]
+    versions = f"torch {facts['torch']}" + (f", CUDA {facts['cuda']}" if facts.get("cuda") else "")
+    return facts["device_name"], f"{facts['device']}, {facts['threads']} CPU threads, {versions}"

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253 -- these tests are about torch
 import copy
 import math
 import sys

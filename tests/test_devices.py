@@ -1,4 +1,3 @@
-# ruff: noqa: TID253 -- these tests are about torch
 import getpass
 import platform
 from pathlib import Path

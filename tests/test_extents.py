@@ -128,6 +128,21 @@ def test_merged_floors_have_the_same_value(s: int, t: int, k: int, h: int) -> No
     assert tidy(7) == 7
 
 
+def test_nested_floors_are_merged_only_where_their_values_agree() -> None:
+    halves = sympy.floor(sympy.floor(H / 2) / 2)
+    assert tidy(halves) == sympy.floor(H / 4)
+    # A layer's rows show the merged form: two pools of 2 leave ⌊H/4⌋, not ⌊⌊H/2⌋/2⌋.
+    network = Network.sequential("net", (1, 3, 9, 9), [MaxPool2d(2), MaxPool2d(2)])
+    assert analyze(network, ("N", 3, "H", "W")).rows[-1].output == (N, 3, sympy.floor(H / 4), sympy.floor(W / 4))
+    # ⌊(⌊3/2⌋ + 1/2)/2⌋ is 0, ⌊(3/2 + 1/2)/2⌋ is 1: what is added must be known to be whole.
+    x = sympy.Symbol("x")
+    kept = sympy.floor((sympy.floor(H / 2) + x) / 2)
+    assert tidy(kept).subs({H: 3, x: sympy.Rational(1, 2)}) == 0
+    # ⌊⌊H/2⌋·W/2⌋ keeps its inner floor, which is no term of a sum but a factor.
+    product = sympy.floor(sympy.floor(H / 2) * W / 2)
+    assert tidy(product).subs({H: 3, W: 3}) == product.subs({H: 3, W: 3}) == 1
+
+
 # Overflow
 
 LIMIT = 2**63 - 1

@@ -1,7 +1,6 @@
 """Every kind's loop nest, executed literally, gives torch's output in as many iterations as it is said to cost."""
 
 import math
-import warnings
 
 import pytest
 import torch
@@ -32,9 +31,7 @@ ROUNDED = {"Softmax", "LocalResponseNorm"}
 AVERAGED = math.lcm(*range(1, 7)) ** 2  # 60² = 3600
 
 
-@pytest.fixture(autouse=True)
-def _no_notes_on_even_kernels() -> None:
-    warnings.filterwarnings("ignore", "Using padding='same' with even kernel lengths")
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
 
 @pytest.mark.parametrize("kind", sorted(PROGRAMS))

@@ -351,6 +351,35 @@ def test_every_format_reads_back_and_sums_to_its_total(numbers: list[tuple[int, 
         assert [sum(column) for column in zip(*cells[:-1], strict=True)] == cells[-1], format
 
 
+WIDE = st.text("aé·×⌊│中あ한ｆ\u0301 \t\n\x1b|", max_size=8).map(lambda text: text.strip(" \t\n\x1b"))
+
+
+@given(
+    st.lists(st.tuples(WIDE, st.none() | st.integers(), WIDE), max_size=4),
+    st.tuples(WIDE, WIDE, WIDE),
+    st.booleans(),
+    WIDE,
+    st.lists(WIDE, max_size=2),
+)
+def test_both_terminal_writers_write_the_same(
+    rows: list[tuple[Cell, ...]], headers: tuple[str, str, str], summed: bool, title: str, notes: list[str]
+) -> None:
+    """Without width and colour the table is written without rich; apart from escapes nobody should see a difference."""
+    columns = (Column(headers[0], "left"), Column(headers[1]), Column(headers[2], "left"))
+    table = Table(title, columns, tuple(rows), rows[0] if rows and summed else None, tuple(notes))
+    coloured = re.sub(r"\x1b\[[\d;]*m", "", table.to_terminal(color=True))
+    assert [line.rstrip(" ") for line in coloured.split("\n")] == table.to_terminal().split("\n")
+    assert table.to_terminal(ascii=True, width=500) == table.to_terminal(ascii=True)
+
+
+def test_wide_characters_take_two_cells() -> None:
+    table = Table("", (Column("层", "left"), Column("n")), (("卷积1", 1728), ("cafe\u0301", 2)), ("和", 1730))
+    assert table.to_terminal() == (
+        "层    │     n\n──────┼──────\n卷积1 │ 1,728\ncafe\u0301  │     2\n──────┼──────\n和    │ 1,730\n"
+    )
+    assert table.to_markdown().splitlines()[2:4] == ["| 卷积1  |     1,728 |", "| cafe\u0301   |         2 |"]
+
+
 WORDS = st.lists(st.text("abcxyz", min_size=1, max_size=60), min_size=1, max_size=5).map(" ".join)
 
 
@@ -393,13 +422,16 @@ def test_latex_compiles(tmp_path: Path) -> None:
         assert name == "fragment" or "Overfull" not in run.stdout, run.stdout[-2000:]
 
 
-def test_only_the_terminal_needs_rich() -> None:
+def test_only_a_width_or_colour_needs_rich() -> None:
     script = (
         "import sys; from archcalc.table import *; t = Table('', (Column('n'),), ((1,),))\n"
-        "for f in FORMATS[1:]: t.render(f)\n"
-        "print({'rich', 'sympy', 'numpy', 'torch'} & set(sys.modules)); t.render('table'); print('rich' in sys.modules)"
+        "for f in FORMATS: t.render(f)\n"
+        "t.render('table', color=True, ascii=True)\n"
+        "print({'rich', 'sympy', 'numpy', 'torch'} & set(sys.modules))\n"
+        "t.render('table', width=80); print('rich' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\nTrue\n"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("set()\nTrue\n", "")
 
 
 def test_500_rows_are_instant() -> None:

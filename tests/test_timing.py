@@ -1,4 +1,3 @@
-# ruff: noqa: TID253 -- these tests are about torch
 import pytest
 import torch
 from torch import Tensor, nn

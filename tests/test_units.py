@@ -177,6 +177,8 @@ def test_ascii_of_what_the_package_writes() -> None:
         units.ascii("1×64 −1 ⌊a⌋ ⌈b⌉ … 45.6 µs 3–4 ≥ ≤ ≠ → é 中")
         == "1x64 -1 floor(a) ceil(b) ... 45.6 us 3-4 >= <= != -> ? ?"
     )
+    # what tables are drawn with, for a terminal that lacks it
+    assert units.ascii("a │ b\n──┼──") == "a | b\n--+--"
 
 
 @given(st.text(st.characters(codec=None)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from reprlib import repr as shorten
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from archcalc.errors import InputError
@@ -101,6 +102,9 @@ def find(name: str) -> Entry:
         raise unknown("network", name, ENTRIES) from None
 
 
+MOST_DIGITS = 100
+"""Longer numbers are not read: Python refuses to write products of more than 4300 digits."""
+
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -109,10 +113,7 @@ def _parse(entry_name: str, name: str, text: str, hint: Any) -> Any:
         return _WORDS[text.lower()]
     value: Any = text
     if hint is int or (get_origin(hint) is Literal and all(isinstance(choice, int) for choice in get_args(hint))):
-        try:
-            value = int(text)
-        except ValueError:
-            value = text
+        value = int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else text
     _check(entry_name, name, value, hint)
     return value
 
@@ -125,4 +126,4 @@ def _check(entry_name: str, name: str, value: Any, hint: Any) -> None:
     else:
         wanted, fits = "a whole number of at least 1", type(value) is int and value >= 1
     if not fits:
-        raise InputError(f"{entry_name}: {name} is {value!r}; it must be {wanted}")
+        raise InputError(f"{entry_name}: {name} is {shorten(value)}; it must be {wanted}")

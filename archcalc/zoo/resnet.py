@@ -146,8 +146,8 @@ def _bottleneck_resnet(name: str, repeats: tuple[int, ...]) -> Callable[..., Net
 
 resnet18 = _basic_resnet("resnet18", (2, 2, 2, 2))
 resnet34 = _basic_resnet("resnet34", (3, 4, 6, 3))
-plain18 = _plain("plain18", (2, 2, 2, 2))
-plain34 = _plain("plain34", (3, 4, 6, 3))
 resnet50 = _bottleneck_resnet("resnet50", (3, 4, 6, 3))
 resnet101 = _bottleneck_resnet("resnet101", (3, 4, 23, 3))
 resnet152 = _bottleneck_resnet("resnet152", (3, 8, 36, 3))
+plain18 = _plain("plain18", (2, 2, 2, 2))
+plain34 = _plain("plain34", (3, 4, 6, 3))

@@ -62,18 +62,18 @@ def vgg13(*, bias: bool = True, batch_norm: bool = False, avgpool: bool = False,
     return vgg("vgg13", kernels, bias=bias, batch_norm=batch_norm, avgpool=avgpool, classes=classes)
 
 
-@entry("vgg16c", family="VGG", year=2014, paper=PAPER)
-def vgg16c(*, bias: bool = True, batch_norm: bool = False, avgpool: bool = False, classes: int = 1000) -> Network:
-    """VGG-16 with 1×1 convolutions, configuration C."""
-    kernels = ("33", "33", "331", "331", "331")
-    return vgg("vgg16c", kernels, bias=bias, batch_norm=batch_norm, avgpool=avgpool, classes=classes)
-
-
 @entry("vgg16", family="VGG", year=2014, paper=PAPER, torchvision=_torchvision("vgg16"))
 def vgg16(*, bias: bool = True, batch_norm: bool = False, avgpool: bool = False, classes: int = 1000) -> Network:
     """VGG-16, configuration D."""
     kernels = ("33", "33", "333", "333", "333")
     return vgg("vgg16", kernels, bias=bias, batch_norm=batch_norm, avgpool=avgpool, classes=classes)
+
+
+@entry("vgg16c", family="VGG", year=2014, paper=PAPER)
+def vgg16c(*, bias: bool = True, batch_norm: bool = False, avgpool: bool = False, classes: int = 1000) -> Network:
+    """VGG-16 with 1×1 convolutions, configuration C."""
+    kernels = ("33", "33", "331", "331", "331")
+    return vgg("vgg16c", kernels, bias=bias, batch_norm=batch_norm, avgpool=avgpool, classes=classes)
 
 
 @entry("vgg19", family="VGG", year=2014, paper=PAPER, torchvision=_torchvision("vgg19"))

@@ -1,0 +1,116 @@
+"""Networks side by side."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from archcalc import Network, Report, analyze, zoo
+from archcalc.compare import compare, comparison_record
+from archcalc.errors import InputError, UnknownNameError
+from archcalc.layers import Conv2d, Flatten, Layer, Linear, ReLU
+from archcalc.table import Cell
+from tests.test_columns import _Mystery
+
+
+def net(name: str, *layers: Layer) -> Report:
+    return analyze(Network.sequential(name, (1, 4, 8, 8), layers))
+
+
+def rows(*reports: Report, convention: str = "mac") -> dict[Cell, tuple[Cell, ...]]:
+    return {row[0]: row[1:] for row in compare(reports, convention).rows}
+
+
+def test_two_networks() -> None:
+    # 8·8·8·(4·9) and 8·8·2·4: 18,432 and 512 MACs; 288 + 8 and 8 + 2 parameters
+    table = compare([net("wide", Conv2d(8, 3, padding=1)), net("narrow", Conv2d(2, 1), ReLU(inplace=True))])
+    assert table.title == "wide and narrow; ratio and saving against wide"
+    assert [column.header for column in table.columns] == ["", "wide", "narrow", "ratio", "saving"]
+    assert table.rows == (
+        ("input", "1×4×8×8", "1×4×8×8", None, None),
+        ("output", "1×8×8×8", "1×2×8×8", None, None),
+        ("layers", 1, 2, None, None),
+        ("activations", 256 + 512, 256 + 128, "0.500×", "50.0%"),
+        ("weights", 288, 8, "0.0278×", "97.2%"),
+        ("biases", 8, 2, "0.250×", "75.0%"),
+        ("params", 296, 10, "0.0338×", "96.6%"),
+        ("MACs of Conv2d", 18_432, 512, "0.0278×", "97.2%"),
+        ("MACs", 18_432, 512, "0.0278×", "97.2%"),
+    )
+
+
+def test_each_further_network_has_its_own_ratio_and_saving() -> None:
+    table = compare([net("a", Conv2d(1, 1)), net("b", Conv2d(2, 1)), net("c", Conv2d(4, 1))])
+    assert table.title == "a, b and c; ratio and saving against a"
+    assert [column.header for column in table.columns][4:] == ["b ratio", "b saving", "c ratio", "c saving"]
+    assert table.rows[-1] == ("MACs", 256, 512, 1024, "2.00×", "−100.0%", "4.00×", "−300.0%")
+    assert all(len(row) == 8 for row in table.rows)
+
+
+def test_nothing_is_said_of_a_ratio_to_0() -> None:
+    found = rows(net("without", Conv2d(2, 1, bias=False)), net("with", Conv2d(2, 1)))
+    assert found["biases"] == (0, 2, None, None)
+    found = rows(net("with", Conv2d(2, 1)), net("without", Conv2d(2, 1, bias=False)))
+    assert found["biases"] == (2, 0, "0×", "100.0%")
+
+
+def test_kinds_that_only_one_network_has() -> None:
+    found = rows(net("conv", Conv2d(2, 1)), net("linear", Flatten(), Linear(2)))
+    # 8·8·2·4, and (8·8·4)·2
+    assert found["MACs of Conv2d"][:2] == (512, 0)
+    assert found["MACs of Linear"][:2] == (0, 512)
+    assert "MACs of ReLU" not in found
+
+
+def test_conventions() -> None:
+    reports = (analyze(zoo.resnet18()), analyze(zoo.plain18()))
+    flop = rows(*reports, convention="flop")
+    assert flop["FLOPs"][:2] == tuple(2 * report.total.macs for report in reports)
+    fvcore = rows(*reports, convention="fvcore")
+    assert "flops (fvcore) of BatchNorm2d" in fvcore
+    costs = [amounts[:2] for name, amounts in fvcore.items() if str(name).startswith("flops (fvcore) of")]
+    assert tuple(map(sum, zip(*costs, strict=True))) == fvcore["flops (fvcore)"][:2]
+    with pytest.raises(UnknownNameError, match="unknown convention 'mops'; there are: mac, flop"):
+        compare(reports, "mops")
+
+
+def test_the_kinds_sum_to_the_whole() -> None:
+    found = rows(*(analyze(entry.build()) for entry in zoo.ENTRIES.values()))
+    n = len(zoo.ENTRIES)
+    kinds = [amounts[:n] for name, amounts in found.items() if str(name).startswith("MACs of ")]
+    assert tuple(map(sum, zip(*kinds, strict=True))) == found["MACs"][:n]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_network_is_no_comparison(count: int) -> None:
+    reports = [net("a", ReLU())] * count
+    for make in (compare, comparison_record):
+        with pytest.raises(InputError, match="a comparison takes two networks or more"):
+            make(reports)
+
+
+def test_uncounted_operations_are_said_to_be() -> None:
+    table = compare([net("a", Conv2d(1, 1)), net("b", Conv2d(1, 1), _Mystery())])
+    assert table.notes == ("Uncounted in b, whose numbers are lower bounds: _mystery1.",)
+    record = comparison_record([net("a", Conv2d(1, 1)), net("b", Conv2d(1, 1), _Mystery())])
+    assert [one["uncounted"] for one in record["networks"]] == [[], ["_mystery1"]]
+
+
+def test_closed_forms_side_by_side() -> None:
+    pytest.importorskip("sympy")
+    reports = [analyze(build(), ("N", 256, "H", "W")) for build in (zoo.inception_naive, zoo.inception_reduced)]
+    found = {row[0]: row for row in compare(reports).rows}
+    assert [str(form) for form in found["MACs"][1:3]] == ["1089536*H*N*W", "388096*H*N*W"]
+    assert found["params"][3:] == ("0.357×", "64.3%")
+    assert comparison_record(reports)["networks"][0]["MACs"] == "1089536·N·H·W"
+
+
+def test_as_data() -> None:
+    record = comparison_record([analyze(zoo.vgg16()), analyze(zoo.vgg19())], "flop")
+    assert json.loads(json.dumps(record)) == record
+    assert (record["schema"], record["convention"]) == ("archcalc.compare/1", "flop")
+    first, second = record["networks"]
+    assert (first["network"], first["input"], first["output"]) == ("vgg16", [1, 3, 224, 224], [1, 1000])
+    assert first["params"] == 138_357_544
+    assert round(second["FLOPs"] / first["FLOPs"], 2) == 1.27
