@@ -301,7 +301,9 @@ def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:
         if sources:
             shapes = tuple([source.work.output for source in sources])
             work = _work(node, shapes, works)
-            fields = receptive.fold([source.fields for source in sources], shapes, work.output, work.nests, local=node.layer.local)
+            fields = receptive.fold(
+                [source.fields for source in sources], shapes, work.output, work.nests, local=node.layer.local
+            )
             row = Row(node, shapes, work, fields)
         elif isinstance(node.layer, Input):
             work = Work(Input(given) if shape is not None else node.layer, ())

@@ -18,8 +18,8 @@ import typer
 import archcalc
 from archcalc.columns import names as column_names
 from archcalc.conventions import CONVENTIONS
-from archcalc.errors import ArchcalcError, InputError, MissingPackageError
-from archcalc.targets import resolve
+from archcalc.errors import ArchcalcError, InputError
+from archcalc.targets import resolve, torch_part
 
 if TYPE_CHECKING:
     from archcalc.table import Table
@@ -194,8 +194,8 @@ def check(
 ) -> None:
     """Check every number against real PyTorch modules and three other counters; exit with 1 on any difference."""
     chosen = [resolve(target, settings, input, batch) for target in targets]
-    devices = _torch("devices").resolve(device)
-    crosscheck = _torch("crosscheck")
+    devices = torch_part("devices").resolve(device)
+    crosscheck = torch_part("crosscheck")
     reports = []
     with _progress() as advance:
         for target, place in product(chosen, devices):
@@ -203,6 +203,7 @@ def check(
                 target.network,
                 entry=target.entry,
                 choices=target.choices,
+                make=target.make,
                 shape=target.shape,
                 device=place,
                 progress=advance,
@@ -231,8 +232,8 @@ def time(
 ) -> None:
     """Time real forward passes: median, interquartile range, images/s, achieved GMAC/s."""
     chosen = [resolve(target, settings, input, batch) for target in targets]
-    devices = _torch("devices").resolve(device)
-    stopwatch = _torch("stopwatch")
+    devices = torch_part("devices").resolve(device)
+    stopwatch = torch_part("stopwatch")
     results = []
     with _progress() as advance:
         for target, place in product(chosen, devices):
@@ -240,6 +241,7 @@ def time(
             result = stopwatch.time_network(
                 target.network,
                 target.shape,
+                make=target.make,
                 device=place,
                 dtype=dtype,
                 channels_last=channels_last,
@@ -252,18 +254,6 @@ def time(
     if output is not None and format is Format.table:
         format = Format.json
     _write_all(format, output, ascii, tables, [result.to_dict for result in results])
-
-
-def _torch(module: str) -> Any:
-    """A module of archcalc.pytorch. Raises MissingPackageError where there is no PyTorch."""
-    from importlib import import_module
-
-    try:
-        return import_module(f"archcalc.pytorch.{module}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("torch", "torchvision"):
-            raise
-        raise MissingPackageError(f'this command needs {error.name}: pip install "archcalc[torch]"') from error
 
 
 @contextmanager

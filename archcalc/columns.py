@@ -93,6 +93,8 @@ OPERATIONS = {
     "mul": "multiplications",
     "div": "divisions",
     "cmp": "comparisons",
+    "sqrt": "square roots",
+    "sin": "sines and cosines",
     "exp": "exponentials",
     "pow": "powers",
     "log": "logarithms",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from reprlib import repr as shorten
 from typing import Any
 
 from archcalc import zoo
 from archcalc.analysis import Report, analyze
-from archcalc.errors import InputError
+from archcalc.errors import InputError, MissingPackageError
 from archcalc.extents import Shape, as_shape
 from archcalc.graph import Network
 from archcalc.zoo.registry import MOST_DIGITS, Entry
@@ -17,12 +18,13 @@ from archcalc.zoo.registry import MOST_DIGITS, Entry
 
 @dataclass(frozen=True)
 class Target:
-    """A network with the input it is to be analysed on, and the zoo entry and choices it came from."""
+    """A network with the input it is to be analysed on, and the zoo entry or the torch module it came from."""
 
     network: Network
     shape: Shape
-    entry: Entry
-    choices: Mapping[str, Any]
+    entry: Entry | None = None
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    make: Callable[[], Any] | None = None
 
     def report(self) -> Report:
         """What every layer costs. Raises ShapeError."""
@@ -32,13 +34,17 @@ class Target:
 def resolve(name: str, settings: Sequence[str] = (), input: str | None = None, batch: str | None = None) -> Target:
     """The network of this name with `key=value` settings, on an input such as "3x224x224".
 
+    The name is a zoo entry's or `torch:package.module:callable`, which is traced, by default on an image of 3x224x224.
     Raises UnknownNameError for a name or key there is not, InputError for a value or input that cannot be read.
 
     >>> resolve("vgg19", ["bias=false"], input="3x64x64", batch="8").shape
     (8, 3, 64, 64)
     """
+    chosen = dict(map(_setting, settings))
+    if name.startswith("torch:"):
+        return _traced(name.removeprefix("torch:"), chosen, input or "3x224x224", batch)
     entry = zoo.find(name)
-    choices = entry.parse(dict(map(_setting, settings)))
+    choices = entry.parse(chosen)
     network = entry.build(**choices)
     own = network.input_nodes[0].layer.output()[1:]
     image = own if input is None else parse_extents(input)
@@ -48,6 +54,28 @@ def resolve(name: str, settings: Sequence[str] = (), input: str | None = None, b
             f"without the batch, such as {'x'.join(map(str, own))}"
         )
     return Target(network, as_shape((1 if batch is None else parse_batch(batch), *image)), entry, choices)
+
+
+def _traced(path: str, settings: Mapping[str, str], input: str, batch: str | None) -> Target:
+    """The module of this name, traced where extents are numbers; a letter is put in afterwards."""
+    load = torch_part("load")
+    name, make = load.load(path, settings)
+    shape = as_shape((1 if batch is None else parse_batch(batch), *parse_extents(input)))
+    seen = tuple(
+        extent if type(extent) is int else usual for extent, usual in zip(shape, (1, 3, 224, 224), strict=False)
+    )
+    network = torch_part("trace").trace(load.without_data(make), seen, name=name)
+    return Target(network, shape, make=make)
+
+
+def torch_part(module: str) -> Any:
+    """A module of archcalc.pytorch. Raises MissingPackageError where there is no PyTorch."""
+    try:
+        return import_module(f"archcalc.pytorch.{module}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("torch", "torchvision"):
+            raise
+        raise MissingPackageError(f'this needs {error.name}: pip install "archcalc[torch]"') from error
 
 
 def parse_batch(text: str) -> int | str:

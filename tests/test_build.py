@@ -303,8 +303,8 @@ def test_unknown_kind_is_named(kind: str) -> None:
 
 @pytest.mark.usefixtures("registry")
 def test_what_torch_refuses_is_named() -> None:
-    made: Any = dataclass(frozen=True)(type("Unflatten", (Layer,), {"output": lambda self, *inputs: inputs[0]}))
-    with pytest.raises(CheckError, match=r"spin: torch\.nn\.Unflatten cannot be built"):
+    made: Any = dataclass(frozen=True)(type("Fold", (Layer,), {"output": lambda self, *inputs: inputs[0]}))
+    with pytest.raises(CheckError, match=r"spin: torch\.nn\.Fold cannot be built"):
         build(branched(("spin", made(), "input")))
 
 

@@ -298,8 +298,13 @@ class Unused(Layer):
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """No work: one nest without operations a tensor."""
         return tuple(
-            Parameter(shape, role).nests()[0]._replace(
-                operands=(Operand(name, role, Parameter(shape, role).nests()[0].operands[0].axes), Operand("output", "output", ()))
+            Parameter(shape, role)
+            .nests()[0]
+            ._replace(
+                operands=(
+                    Operand(name, role, Parameter(shape, role).nests()[0].operands[0].axes),
+                    Operand("output", "output", ()),
+                )
             )
             for name, role, shape in self.tensors
         )

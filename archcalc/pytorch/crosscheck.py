@@ -52,18 +52,29 @@ def check(
     *,
     entry: Entry | None = None,
     choices: Mapping[str, Any] | None = None,
+    make: Callable[[], nn.Module] | None = None,
     shape: Sequence[Any] | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> CheckReport:
     """Check a network against the module built from it and, for a zoo entry's choices, torchvision's own module.
 
+    A traced network is checked against the module that `make` makes, which it was traced from.
+
     Shape (N, C, H, W), by default the network's own. Raises InputError, ShapeError, CheckError where nothing can run.
     """
     device, say = torch.device(device), progress or _silent
     whole = whole_shape(network, shape)
+    if make is not None:
+        say(f"{network.name}: making the module")
+        module: nn.Module = make().to(device).eval()
+        label = "the module traced"
+        comparisons = check_module(
+            module, network, label=label, shape=whole, tools=("torch",), traced=True, progress=say
+        )
+        return CheckReport(network.name, whole, str(device), _facts(device), comparisons)
     say(f"{network.name}: building the module")
-    module: nn.Module = materialize(build(network, whole, device="meta"), device)
+    module = materialize(build(network, whole, device="meta"), device)
     comparisons = check_module(module, network, label="built from the spec", shape=whole, exact=True, progress=say)
     reference = entry.reference(choices or {}) if entry else None
     if entry and reference:
@@ -82,8 +93,7 @@ def check(
             comparisons += (Comparison(label, "torchvision", analyze(same, whole).total.macs, skipped=str(error)),)
         else:
             comparisons += check_module(module, same, label=label, shape=whole, progress=say)
-    facts = devices.environment(device, dtype=torch.float32, threads=torch.get_num_threads())
-    return CheckReport(network.name, whole, str(device), facts | _versions(), comparisons)
+    return CheckReport(network.name, whole, str(device), _facts(device), comparisons)
 
 
 def check_module(
@@ -94,12 +104,14 @@ def check_module(
     shape: Sequence[Any] | None = None,
     tools: Iterable[str] = tuple(COUNTERS),
     exact: bool = False,
+    traced: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Comparison, ...]:
     """Compare a module's outputs, parameters, buffers and each tool's count of it with a network's.
 
-    With `exact` every row must be a module's call; otherwise kinds in FUNCTIONAL need not. The module is left
-    as it was. Raises CheckError.
+    With `exact` every row must be a module's call; otherwise kinds in FUNCTIONAL need not. The rows of a `traced`
+    network are compared with the calls of the submodules they are named after. The module is left as it was.
+    Raises CheckError.
     """
     say = progress or _silent
     report = analyze(network, whole_shape(network, shape))
@@ -108,7 +120,10 @@ def check_module(
         x = random(report.input, device)
         say(f"{label}: forward pass")
         calls, output = observe(module, x)
-        beside = _Beside(label, module, report, tuple(calls), frozenset() if exact else FUNCTIONAL)
+        if traced:
+            names = {row.name.partition(":")[0] for row in report.rows}
+            calls = [call for call in calls if call.path in names]
+        beside = _Beside(label, module, report, tuple(calls), frozenset() if exact else FUNCTIONAL, traced)
         comparisons = [beside.outputs(output), *beside.tensors()]
         for tool in tools:
             say(f"{label}: {tool}")
@@ -125,9 +140,16 @@ class _Beside:
     report: Report
     calls: tuple[Call, ...]
     skippable: Collection[str]
+    traced: bool = False
 
     @cached_property
     def pairs(self) -> list[tuple[Row | None, Call | None]]:
+        if self.traced:
+            waiting: dict[str, list[Call]] = defaultdict(list)
+            for call in reversed(self.calls):
+                waiting[call.path].append(call)
+            rows = [(row, waiting[row.name.partition(":")[0]]) for row in self.report.rows]
+            return [(row, calls.pop()) for row, calls in rows if calls]
         return align([row for row in self.report.rows if not isinstance(row.node.layer, Input)], self.calls)
 
     @cached_property
@@ -141,7 +163,7 @@ class _Beside:
         problems = [f"{row.name} ({row.kind}) is in the spec, but the module does not call it" for row in missed]
         extra = [call for row, call in self.pairs if call and not row]
         problems += [f"{call.path} ({call.kind}) is called by the module, but is not in the spec" for call in extra]
-        last = self.report.rows[-1].output
+        last = self.report.output
         if output != last:
             problems.append(f"output of the network: archcalc {_text(last)}, module {_text(output)}")
         ours = sum(prod(row.output) for row in [*(row for row, _ in self.matched), *missed])
@@ -230,6 +252,10 @@ def _torchvision(model: str, arguments: Mapping[str, Any]) -> nn.Module:
     with torch.device("meta"):
         module: nn.Module = getattr(models, model)(weights=None, **arguments)
     return module
+
+
+def _facts(device: torch.device) -> dict[str, object]:
+    return devices.environment(device, dtype=torch.float32, threads=torch.get_num_threads()) | _versions()
 
 
 def _versions() -> dict[str, object]:

@@ -28,7 +28,9 @@ def _overrides(cls: type, base: type) -> bool:
     for between in cls.__mro__:
         if between is base:
             return False
-        if any(name not in _HARMLESS and callable(value) and hasattr(base, name) for name, value in vars(between).items()):
+        if any(
+            name not in _HARMLESS and callable(value) and hasattr(base, name) for name, value in vars(between).items()
+        ):
             return True
     return False
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from archcalc.analysis import Row
 from archcalc.errors import ArchcalcError, CheckError
+from archcalc.nest import Role
 from archcalc.pytorch.build import BuiltNetwork
 from archcalc.pytorch.counters import untouched
 from archcalc.pytorch.devices import memory_guard
@@ -128,9 +129,9 @@ def module_tensors(module: nn.Module, role: str) -> Tensors:
     return tuple(sorted((name, tuple(tensor.shape)) for name, tensor in named if role in ("buffer", role_of(name))))
 
 
-def role_of(name: str) -> str:
+def role_of(name: str) -> Role:
     """Whether a parameter of this name is a weight or a bias."""
-    return "bias" if name.rpartition(".")[2] == "bias" else "weight"
+    return "bias" if "bias" in name.rpartition(".")[2].split("_") else "weight"
 
 
 def materialize(module: nn.Module, device: torch.device) -> nn.Module:

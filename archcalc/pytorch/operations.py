@@ -257,7 +257,7 @@ def _convolution(call: Call) -> Layer:
     if transposed:
         fields |= {"out_channels": weight.shape[1] * groups, "output_padding": _per_axis(output_padding, rank)}
         return Functional(KINDS[f"ConvTranspose{rank}d"](**fields))
-    return Functional(KINDS[f"Conv{rank}d"](out_channels=weight.shape[0], **fields))
+    return Functional(KINDS[f"Conv{rank}d"](**fields | {"out_channels": weight.shape[0]}))
 
 
 def _per_axis(values: Sequence[int], rank: int) -> tuple[int, ...]:
@@ -284,8 +284,7 @@ def _group_norm(call: Call) -> Layer:
 
 @operation("embedding")
 def _embedding(call: Call) -> Layer:
-    rows, width = call.args[0].shape
-    return Recorded("embedding", call.given, tuple(call.output.shape)) if not rows else _moved(call)
+    return _moved(call)
 
 
 @operation("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "max_pool1d")
@@ -352,7 +351,17 @@ def _permute(call: Call) -> Layer:
 
 
 _COPIES = ("clone", "contiguous", "copy", "_to_copy", "to", "roll", "flip", "fill", "zero", "zeros_like", "ones_like")
-_ALIKE = ("empty_like", "full_like", "rand_like", "randn_like", "triu", "tril", "bernoulli", "dropout", "native_dropout")
+_ALIKE = (
+    "empty_like",
+    "full_like",
+    "rand_like",
+    "randn_like",
+    "triu",
+    "tril",
+    "bernoulli",
+    "dropout",
+    "native_dropout",
+)
 
 
 @operation(*_COPIES, *_ALIKE, "index_put", "index_copy", "index_add", "scatter", "masked_scatter", "normal", "uniform")
@@ -369,8 +378,28 @@ _MOVES = (
     *("sort", "argsort", "diagonal", "diag_embed", "narrow", "alias", "detach", "lift_fresh", "item", "view_as_real"),
     *("view_as_complex", "complex", "real", "imag", "squeeze_copy", "one_hot", "tile", "broadcast_tensors", "isin"),
     *("arange", "zeros", "ones", "empty", "full", "scalar_tensor", "new_zeros", "new_ones", "new_empty", "new_full"),
-    *("linspace", "eye", "rand", "randn", "randint", "tensor", "meshgrid", "resize", "set", "unsafe_split", "where_index"),
-    *("_local_scalar_dense", "new_empty_strided", "empty_strided", "randperm", "unique_consecutive", "_unique2", "rot90"),
+    *(
+        "linspace",
+        "eye",
+        "rand",
+        "randn",
+        "randint",
+        "tensor",
+        "meshgrid",
+        "resize",
+        "set",
+        "unsafe_split",
+        "where_index",
+    ),
+    *(
+        "_local_scalar_dense",
+        "new_empty_strided",
+        "empty_strided",
+        "randperm",
+        "unique_consecutive",
+        "_unique2",
+        "rot90",
+    ),
 )
 
 
@@ -380,7 +409,9 @@ def _moved(call: Call) -> Layer:
     return Recorded(call.name, call.given, tuple(call.output.shape), inplace_view(call))
 
 
-_NEAREST = {f"upsample_nearest{rank}d": 0 for rank in (1, 2, 3)} | {f"_upsample_nearest_exact{rank}d": 0 for rank in (1, 2, 3)}
+_NEAREST = {f"upsample_nearest{rank}d": 0 for rank in (1, 2, 3)} | {
+    f"_upsample_nearest_exact{rank}d": 0 for rank in (1, 2, 3)
+}
 _BLENDS = {"upsample_linear1d": 2, "upsample_bilinear2d": 4, "upsample_trilinear3d": 8, "upsample_bicubic2d": 16}
 
 

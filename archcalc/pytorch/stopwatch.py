@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from archcalc import units
 from archcalc.analysis import Report, analyze
@@ -95,6 +96,7 @@ def time_network(
     network: Network,
     shape: Shape | None = None,
     *,
+    make: Callable[[], nn.Module] | None = None,
     device: torch.device,
     dtype: str = "float32",
     channels_last: bool = False,
@@ -102,7 +104,9 @@ def time_network(
     layers: bool = False,
     seconds: float = 1.0,
 ) -> TimedNetwork:
-    """Build the network's module on the device and time forward passes on random input for at least `seconds`.
+    """Time forward passes of the network's module on random input for at least `seconds`.
+
+    The module is built from the network, or made by `make` where the network was traced from it.
 
     Raises InputError for a shape that is not of ints, a dtype or thread count that cannot be, memory that is too
     small; UnknownNameError for a dtype there is not.
@@ -114,7 +118,10 @@ def time_network(
     report = analyze(network, shape)
     with nullcontext() if threads is None else timing.threads(threads), memory_guard(device):
         module = timing.prepare(
-            build(network, report.input), device=device, dtype=DTYPES[dtype], channels_last=channels_last
+            build(network, report.input) if make is None else make(),
+            device=device,
+            dtype=DTYPES[dtype],
+            channels_last=channels_last,
         )
         image = torch.rand(report.input, generator=torch.Generator().manual_seed(0)).to(device, DTYPES[dtype])
         if channels_last and image.ndim == 4:
@@ -123,7 +130,8 @@ def time_network(
             whole = timing.time_forward(module, (image,), min_seconds=seconds)
         except NotImplementedError as error:
             raise InputError(f"{network.name} cannot run in {dtype} on {device}: {error}") from None
-        names = [PASS, *(row.name for row in report.rows if row.kind != "Input")] if layers else []
+        modules = dict(module.named_modules())
+        names = [PASS, *(row.name for row in report.rows if row.name in modules)] if layers else []
         parts = timing.time_layers(module, (image,), names, runs=max(10, min(100, whole.runs))) if layers else {}
         facts = environment(device, dtype=DTYPES[dtype], threads=torch.get_num_threads())
     return TimedNetwork(report, facts, channels_last, whole, parts)

@@ -26,6 +26,7 @@ from archcalc.layers import Input, Layer
 from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, Unused
 from archcalc.nest import Role
 from archcalc.pytorch import modules, operations
+from archcalc.pytorch.observe import role_of
 
 _SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
 
@@ -54,7 +55,9 @@ def trace(module: nn.Module, inputs: Any, /, *, name: str | None = None, **kwarg
     return _run(module, arguments, kwargs, name, _device_of(module))
 
 
-def _run(module: nn.Module, arguments: tuple[Any, ...], kwargs: dict[str, Any], name: str, device: torch.device) -> Network:
+def _run(
+    module: nn.Module, arguments: tuple[Any, ...], kwargs: dict[str, Any], name: str, device: torch.device
+) -> Network:
     shadow = _shadow(module, device)
     recorder = _Recorder(shadow, name)
     arguments, kwargs = tree_map(lambda value: _placed(value, device), (arguments, kwargs), is_leaf=_is_shape)
@@ -70,11 +73,11 @@ def _run(module: nn.Module, arguments: tuple[Any, ...], kwargs: dict[str, Any], 
     return recorder.network(result)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes nodes down as modules and operations run; knows which node every tensor came from."""
 
     def __init__(self, module: nn.Module, name: str):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.module, self.name = module, name
         self.nodes: list[Node] = []
         self.sources: dict[int, tuple[Tensor, str]] = {}
@@ -135,7 +138,13 @@ class _Recorder(TorchDispatchMode):
         name = self._add(path or type(part).__name__.lower(), layer, sources, outputs[0], path, self._held(part, path))
         for x in outputs[1:]:
             if id(x) not in self.sources:
-                self._add(f"{name}.output", Recorded("output", (tuple(outputs[0].shape),), tuple(x.shape), True), (name,), x, path)
+                self._add(
+                    f"{name}.output",
+                    Recorded("output", (tuple(outputs[0].shape),), tuple(x.shape), True),
+                    (name,),
+                    x,
+                    path,
+                )
 
     def failure(self, error: Exception) -> str:
         """Where the module failed, and why."""
@@ -231,7 +240,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _shadow(module: nn.Module, device: torch.device) -> nn.Module:
-    """A copy of the module in eval mode; on the meta device its tensors have no data, elsewhere it shares parameters."""
+    """A copy of the module in eval mode: without data on the meta device, elsewhere with the same parameters."""
     memo: dict[int, Any] = {}
     for part in module.modules():
         for values in (part._parameters, part._buffers, vars(part)):
@@ -246,7 +255,7 @@ def _shadow(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _twin(tensor: Tensor, device: torch.device) -> Tensor:
-    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+    if nn.parameter.is_lazy(tensor):
         raise TraceError("the module has lazy parameters; run it once before it is traced")
     if device.type != "meta":
         return tensor if isinstance(tensor, nn.Parameter) else tensor.clone()
@@ -292,7 +301,11 @@ def _is_shape(value: Any) -> bool:
 def _placed(value: Any, device: torch.device) -> Any:
     """A shape or tensor as a tensor on the device; anything else as it is."""
     if _is_shape(value):
-        return torch.rand(tuple(value), device=device) if device.type != "meta" else torch.empty(tuple(value), device=device)
+        return (
+            torch.rand(tuple(value), device=device)
+            if device.type != "meta"
+            else torch.empty(tuple(value), device=device)
+        )
     if isinstance(value, Tensor):
         return torch.empty_like(value, device=device) if device.type == "meta" else value.detach().clone().to(device)
     return value
@@ -321,9 +334,7 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _role(key: str, tensor: Tensor) -> Role:
-    if not isinstance(tensor, nn.Parameter):
-        return "buffer"
-    return "bias" if "bias" in key else "weight"
+    return role_of(key) if isinstance(tensor, nn.Parameter) else "buffer"
 
 
 def _leaves(result: Any) -> Any:

@@ -1,0 +1,102 @@
+"""Load: the module that a target such as `torch:torchvision.models:resnet34` names."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from archcalc.errors import InputError
+from archcalc.names import unknown
+
+Factory = Callable[[], nn.Module]
+
+
+def load(target: str, settings: Mapping[str, str]) -> tuple[str, Factory]:
+    """The name and a maker of the module that `package.module:callable` gives, called with the settings.
+
+    Settings are Python literals, or text where they are none. Raises InputError, UnknownNameError.
+
+    >>> name, make = load("torch.nn:Linear", {"in_features": "3", "out_features": "2"})
+    >>> name, make()
+    ('linear', Linear(in_features=3, out_features=2, bias=True))
+    """
+    path, colon, attribute = target.partition(":")
+    if not colon or not path or not attribute:
+        raise InputError(
+            f"torch:{target}: write torch:package.module:callable, such as torch:torchvision.models:resnet34"
+        )
+    made = _attribute(_module(path), path, attribute)
+    values = {key: _literal(text) for key, text in settings.items()}
+    if isinstance(made, nn.Module):
+        if values:
+            raise InputError(f"torch:{target} is a module already; --set is for classes and functions")
+        return attribute, lambda: made
+    if not callable(made):
+        raise InputError(f"torch:{target} is {type(made).__name__}, neither a module nor something that makes one")
+
+    def make() -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                module = made(**values)
+            except TypeError as error:
+                raise InputError(f"torch:{target}{_parameters(made)} cannot be called: {error}") from error
+        if not isinstance(module, nn.Module):
+            raise InputError(f"torch:{target} makes {type(module).__name__}, not an nn.Module")
+        return module
+
+    return attribute.lower(), make
+
+
+def without_data(make: Factory) -> nn.Module:
+    """The module with shapes only, on the meta device; with data where it cannot be made so."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except (NotImplementedError, RuntimeError):
+        return make()
+
+
+def _module(path: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return import_module(path)
+    except Exception as error:
+        raise InputError(f"cannot import {path}: {type(error).__name__}: {error}") from error
+
+
+def _attribute(module: Any, path: str, name: str) -> Any:
+    value = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            raise unknown(f"name in {path}", part, [known for known in dir(value) if not known.startswith("_")])
+        value = getattr(value, part)
+    return value
+
+
+def _literal(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _parameters(made: Callable[..., Any]) -> str:
+    try:
+        return str(signature(made))
+    except (TypeError, ValueError):
+        return ""
