@@ -1,5 +1,6 @@
-"""Convolutions, pools and normalisations in one to three dimensions: nests run literally, shapes, parameters, errors."""
+"""Convolutions, pools and normalisations in one to three dimensions: nests run literally, shapes, errors."""
 
+import itertools
 import math
 import warnings
 from typing import Any
@@ -101,19 +102,13 @@ def test_names_and_shapes_of_parameters_are_those_of_the_state_dict(kind: str, d
 @given(data=st.data())
 def test_closed_forms_are_what_their_numbers_give(kind: str, data: st.DataObject) -> None:
     layer, shapes = data.draw(nd_cases(kind))
-    if any(isinstance(axis, tuple) for axis in shapes):
-        return
+    if kind.startswith("Adaptive") or hasattr(layer, "normalized_shape"):
+        return  # bins of a symbolic size and lengths that are given have tests of their own
     names = [tuple(f"x{i}_{axis}" for axis in range(len(shape))) for i, shape in enumerate(shapes)]
     if isinstance(layer, layers.Bilinear):
         names[1] = (*names[0][:-1], names[1][-1])
     letters = [list(as_shape(name)) for name in names]
-    if layers.AdaptiveAvgPool2d.__base__.__base__ in type(layer).__mro__ or hasattr(layer, "normalized_shape"):  # type: ignore[union-attr]
-        return
-    values = {
-        letter: extent
-        for symbols, shape in zip(letters, shapes, strict=True)
-        for letter, extent in zip(symbols, shape, strict=True)
-    }
+    values = dict(zip(itertools.chain(*letters), itertools.chain(*shapes), strict=True))
     for symbols, shape in zip(letters, shapes, strict=True):
         if hasattr(layer, "groups") or hasattr(layer, "num_groups"):
             symbols[1] = shape[1]  # divisibility of a letter cannot be known
@@ -166,7 +161,7 @@ def test_a_transposed_convolution_has_the_shape_of_torch_or_is_refused_like_ther
         (lambda: layers.Conv1d(4, (3, 3)), "kernel_size is (3, 3); it must be a whole number, at least 1"),
         (lambda: layers.Conv3d(4, (3, 3)), "kernel_size is (3, 3); it must be a whole number or 3 of them"),
         (lambda: layers.Conv3d(4, 3, groups=3), "out_channels (=4) must be divisible by groups (=3)"),
-        (lambda: layers.Conv1d(4, 3, padding_mode="mirror"), "padding_mode is 'mirror'"),
+        (lambda: layers.Conv1d(4, 3, **{"padding_mode": "mirror"}), "padding_mode is 'mirror'"),
         (lambda: layers.Conv1d(4, 3, stride=2, padding="same"), "needs stride 1, not (2,)"),
         (lambda: layers.ConvTranspose2d(4, 3, padding="same"), "padding is 'same'; it must be a whole number"),
         (lambda: layers.ConvTranspose2d(4, 3, stride=2, output_padding=2), "output_padding (=2) must be smaller than"),
@@ -223,11 +218,10 @@ def test_inputs_that_do_not_fit_are_refused_and_torch_refuses_them_too(
     with pytest.raises(ShapeError) as caught:
         layer.nests(shape)
     assert message in str(caught.value)
+    if str(len(shape) - 1) == layer.kind[-2]:  # torch takes it for one image without a batch
+        return
     with pytest.raises((RuntimeError, ValueError, IndexError)):
-        module(layer, [shape or (1,)])(torch.zeros(shape, dtype=torch.float64))  # type: ignore[misc]
-        assert layer.kind == "Conv3d"
-        assert len(shape) == 4  # torch takes it for one image without a batch
-        raise RuntimeError
+        run_torch(layer, [torch.zeros(shape, dtype=torch.float64)], module(layer, [shape or (1,)]))
 
 
 def test_inputs_of_a_bilinear_layer_must_agree() -> None:
@@ -242,13 +236,13 @@ def test_inputs_of_a_bilinear_layer_must_agree() -> None:
 @pytest.mark.parametrize(
     ("layer", "shape", "macs", "weights", "output"),
     [
-        (layers.Conv1d(384, 3, stride=2, padding=1), (1, 384, 3000), 1500 * 384 * 3 * 384, 3 * 384 * 384, (1, 384, 1500)),
-        (layers.Conv3d(64, 3, padding=1), (1, 3, 16, 112, 112), 16 * 112 * 112 * 64 * 81, 81 * 64, (1, 64, 16, 112, 112)),
+        (layers.Conv1d(384, 3, stride=2, padding=1), (1, 384, 3000), 1500 * 384 * 1152, 1152 * 384, (1, 384, 1500)),
+        (layers.Conv3d(64, 3, padding=1), (1, 3, 16, 56, 56), 16 * 56 * 56 * 64 * 81, 81 * 64, (1, 64, 16, 56, 56)),
         # U-Net's up-convolution: 28·28 inputs times 2·2 taps times 1024·512
-        (layers.ConvTranspose2d(512, 2, stride=2), (1, 1024, 28, 28), 28 * 28 * 4 * 1024 * 512, 4 * 1024 * 512, (1, 512, 56, 56)),
+        (layers.ConvTranspose2d(512, 2, 2), (1, 1024, 28, 28), 784 * 4 * 2**19, 4 * 2**19, (1, 512, 56, 56)),
         (layers.Linear(3072), (1, 197, 768), 197 * 768 * 3072, 768 * 3072, (1, 197, 3072)),
     ],
-)  # fmt: skip
+)
 def test_well_known_layers(layer: Layer, shape: Shape, macs: int, weights: int, output: Shape) -> None:
     row = analyze(Network.sequential("net", shape, [layer])).rows[-1]
     assert (row.macs, row.weights, row.output) == (macs, weights, output)
@@ -300,7 +294,8 @@ def test_an_interpreter_loses_what_is_added_outside() -> None:
                 "weights": "(1·3·3·4)·8 = 288",
                 "macs": "5·4·5·8·(1·3·3·4) = 28,800",
                 "depth": "⌊(5 − 1)/1⌋ + 1 = 5",
-                "receptive field D": "1 + (1 − 1)·1 = 1",
+                "receptive field D": "1",
+                "receptive field W": "1 + (3 − 1)·1 = 3",
             },
         ),
         (
@@ -313,7 +308,7 @@ def test_an_interpreter_loses_what_is_added_outside() -> None:
                 "height": "(5 − 1)·2 + 3 − 2·1 + 1 = 10",
             },
         ),
-        (layers.Linear(8), (2, 5, 4), {"macs": "2·5·8·(4) = 320", "activations": "2·5·8 = 80"}),
+        (layers.Linear(8), (2, 5, 4), {"macs": "2·5·8·4 = 320", "activations": "2·5·8 = 80"}),
         (layers.BatchNorm1d(), (2, 5, 4), {"activations": "2·4·5 = 40", "weights": "5"}),
         (layers.AdaptiveAvgPool2d((None, 2)), (1, 5, 4, 8), {"activations": "4·2·5 = 40"}),
     ],

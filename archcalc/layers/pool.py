@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from archcalc.errors import SpecError
 from archcalc.extents import Extent, Shape
@@ -217,6 +217,11 @@ class LPPool1d(_LPPool):
     """
 
     rank: ClassVar[int] = 1
+
+    def arguments(self, *inputs: Shape) -> dict[str, Any]:
+        """With plain numbers for kernel and stride: PyTorch multiplies with them."""
+        windows = {"kernel_size": ints(self.kernel_size)[0], "stride": ints(self.stride or 1)[0]}
+        return Layer.arguments(self, *inputs) | windows
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from archcalc.errors import InputError
 from archcalc.names import unknown
@@ -59,11 +60,23 @@ def load(target: str, settings: Mapping[str, str]) -> tuple[str, Factory]:
 
 def without_data(make: Factory) -> nn.Module:
     """The module with shapes only, on the meta device; with data where it cannot be made so."""
-    try:
-        with torch.device("meta"):
-            return make()
-    except (NotImplementedError, RuntimeError):
-        return make()
+    for mode in (torch.device("meta"), _EmptyOnMeta()):
+        try:
+            with mode:
+                return make()
+        except (NotImplementedError, RuntimeError):
+            continue
+    return make()
+
+
+class _EmptyOnMeta(TorchFunctionMode):  # type: ignore[no-untyped-call]
+    """Gives parameters no data, but leaves numbers that a constructor computes with alone."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
 
 
 def _module(path: str) -> Any:

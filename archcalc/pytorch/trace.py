@@ -243,10 +243,10 @@ def _shadow(module: nn.Module, device: torch.device) -> nn.Module:
     """A copy of the module in eval mode: without data on the meta device, elsewhere with the same parameters."""
     memo: dict[int, Any] = {}
     for part in module.modules():
-        for values in (part._parameters, part._buffers, vars(part)):
-            for tensor in values.values():
-                if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                    memo[id(tensor)] = _twin(tensor, device)
+        values = [(part._parameters, part._buffers), [v for k, v in vars(part).items() if not k.startswith("_")]]
+        for tensor in tree_flatten(values)[0]:
+            if isinstance(tensor, Tensor) and id(tensor) not in memo:
+                memo[id(tensor)] = _twin(tensor, device)
     try:
         shadow = copy.deepcopy(module, memo)
     except Exception as error:
@@ -257,9 +257,9 @@ def _shadow(module: nn.Module, device: torch.device) -> nn.Module:
 def _twin(tensor: Tensor, device: torch.device) -> Tensor:
     if nn.parameter.is_lazy(tensor):
         raise TraceError("the module has lazy parameters; run it once before it is traced")
-    if device.type != "meta":
+    if device.type != "meta" and not tensor.is_meta:
         return tensor if isinstance(tensor, nn.Parameter) else tensor.clone()
-    twin = torch.empty_like(tensor, device=device)
+    twin = torch.empty_like(tensor, device=device) if device.type == "meta" else torch.zeros_like(tensor, device=device)
     return nn.Parameter(twin, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
 
 
