@@ -13,9 +13,10 @@ from archcalc.errors import InputError, ShapeError
 from archcalc.extents import Extent, Shape, as_shape, differ, prod
 from archcalc.graph import Network, Node
 from archcalc.layers import Input, Layer
-from archcalc.nest import Ledger, Nest, Role, ledger
+from archcalc.nest import Ledger, Nest, Role, ledger, sizes
 
 if TYPE_CHECKING:
+    from archcalc.explain import Working
     from archcalc.table import Table
 
 
@@ -78,23 +79,13 @@ class Work:
     def __init__(self, layer: Layer, inputs: tuple[Shape, ...]):
         self.nests = layer.nests(*inputs)
         self.output = self.nests[-1].output if self.nests else layer.output(*inputs)
-        self.sizes: dict[Role, Extent] = {}
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        """Operations by kind."""
-        return ledger(self.nests)
+        self.activations = 0 if layer.in_place else prod(self.output)
+        self.ledger = ledger(self.nests)
+        self.sizes = sizes(self.nests)
 
     def size(self, role: Role, but: Collection[str] = ()) -> Extent:
         """Elements of the tensors with this role, but for those of these names."""
-        if but:
-            return sum(nest.size(role, but) for nest in self.nests)
-        if role not in self.sizes:
-            total: Extent = 0
-            for nest in self.nests:
-                total = total + nest.size(role)
-            self.sizes[role] = total
-        return self.sizes[role]
+        return sizes(self.nests, but)[role] if but else self.sizes[role]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +93,14 @@ class Row(Costs):
     """One layer of a report: what flows in and out, what it costs, what it sees of the input."""
 
     node: Node
-    inputs: tuple[Shape, ...]
+    sources: tuple[Row, ...]
     work: Work
     fields: receptive.Fields
+
+    @property
+    def inputs(self) -> tuple[Shape, ...]:
+        """Shapes of what flows in."""
+        return tuple([source.work.output for source in self.sources])
 
     @property
     def output(self) -> Shape:
@@ -134,7 +130,7 @@ class Row(Costs):
     @property
     def activations(self) -> Extent:
         """Elements the layer writes, whole batch; 0 where its output lives in its input's memory."""
-        return 0 if self.node.layer.in_place else prod(self.work.output)
+        return self.work.activations
 
     def _size(self, role: Role) -> Extent:
         elsewhere = {held.name for held in self.node.held if held.counted_by}
@@ -152,6 +148,18 @@ class Row(Costs):
     def ledger(self) -> Ledger:
         """Operations by kind."""
         return self.work.ledger
+
+    @property
+    def working(self) -> Working:
+        """The arithmetic behind every number of the row, by column name; printed, a line each.
+
+        >>> from archcalc import zoo
+        >>> print(analyze(zoo.vgg19())["conv1_1"].working["weights"].text())
+        (3·3·3)·64 = 1,728
+        """
+        from archcalc.explain import explained
+
+        return explained(self)
 
     @property
     def receptive_field(self) -> tuple[Extent, ...] | None:
@@ -297,14 +305,14 @@ def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:
     done: dict[str, Row] = {}
     works: dict[Any, Work] = {}
     for node in network.nodes:
-        sources = [done[name] for name in node.inputs]
+        sources = tuple([done[name] for name in node.inputs])
         if sources:
             shapes = tuple([source.work.output for source in sources])
             work = _work(node, shapes, works)
             fields = receptive.fold(
                 [source.fields for source in sources], shapes, work.output, work.nests, local=node.layer.local
             )
-            row = Row(node, shapes, work, fields)
+            row = Row(node, sources, work, fields)
         elif isinstance(node.layer, Input):
             work = Work(Input(given) if shape is not None else node.layer, ())
             row = Row(node, (), work, receptive.of_input(work.output))

@@ -184,11 +184,9 @@ class _View:
         return _uncounted(line) or any(not is_zero(self.count(name, line)) for name in self.counts)
 
     def cells(self, line: Line) -> tuple[Cell, ...]:
-        equations = {}
+        equations: dict[str, Cell] = {}
         if self.working and isinstance(line, Row):
-            from archcalc.explain import explain
-
-            equations = explain(self.report, line.name)
+            equations = line.working
             if self.convention.name == "mac" and "macs" in equations:
                 equations["cost"] = equations["macs"]
         return tuple(self._cell(name, line, equations.get(name)) for name in self.columns)

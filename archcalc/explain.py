@@ -16,27 +16,42 @@ from archcalc.table import Cell, Column, Table
 from archcalc.working import Equation, Worked, leaf
 
 
-def explain(report: Report, name: str) -> dict[str, Equation]:
+class Working(dict[str, Equation]):
+    """The equations of a layer by column name; as text, a line each in numbers and in letters."""
+
+    def __str__(self) -> str:
+        width = max((len(header(name)) for name in self), default=0) + 2
+        return "\n".join(f"{header(name):<{width}}{one.text()}    [{one.letters()}]" for name, one in self.items())
+
+
+def explain(report: Report, name: str) -> Working:
     """How each number of a layer comes about, by column name; numbers that are 0 have nothing to explain.
+
+    Raises UnknownNameError.
 
     >>> from archcalc import analyze, zoo
     >>> print(explain(analyze(zoo.vgg19()), "conv1_2")["weights"].text())
     (3·3·64)·64 = 36,864
     """
-    row = report[name]
-    sources = [worked_output(report, source) for source in row.node.inputs]
-    nests = [working.lettered(nest, () if i else sources[0]) for i, nest in enumerate(row.nests)]
-    found = _windows(row, [report[source].fields for source in row.node.inputs])
+    return report[name].working
+
+
+def explained(row: Row) -> Working:
+    """The working of a row."""
+    sources = [worked_output(source) for source in row.sources]
+    nests = [working.lettered(nest, () if i or not sources else sources[0]) for i, nest in enumerate(row.nests)]
+    found = _windows(row, [source.fields for source in row.sources])
     if not is_zero(row.activations):
-        found["activations"] = working.output(nests[-1]) if nests else _elements(worked_output(report, name))
+        found["activations"] = working.output(nests[-1]) if nests else _elements(worked_output(row))
     roles: tuple[tuple[str, Role], ...] = (("weights", "weight"), ("biases", "bias"), ("buffers", "buffer"))
+    elsewhere = {held.name for held in row.node.held if held.counted_by}
     for column, role in roles:
-        _put(found, column, [working.size(nest, role) for nest in nests])
+        _put(found, column, [working.size(nest, role, elsewhere) for nest in nests])
     _put(found, "params", [found[column] for column in ("weights", "biases") if column in found])
     operations = working.operations(nests)
     if "mac" in operations:
         found["macs"] = operations.pop("mac")
-    return {column: Equation(number) for column, number in (found | operations).items()}
+    return Working({column: Equation(number) for column, number in (found | operations).items()})
 
 
 def _put(found: dict[str, Worked], column: str, parts: Sequence[Worked]) -> None:
@@ -46,15 +61,13 @@ def _put(found: dict[str, Worked], column: str, parts: Sequence[Worked]) -> None
         found[column] = sum(nonzero[1:], start=nonzero[0])
 
 
-def worked_output(report: Report, name: str) -> Shape:
+def worked_output(row: Row) -> Shape:
     """A layer's output shape in worked numbers: letters, or the product that a flatten makes."""
-    row = report[name]
-    if row.nests or not row.node.inputs:
+    if row.nests or not row.sources or not row.node.layer.worked:
         return lettered(row.output)
-    sources = [worked_output(report, source) for source in row.node.inputs]
-    if len(sources) > 1:
-        sources = [lettered(report[source].output, str(i)) for i, source in enumerate(row.node.inputs, start=1)]
-    return row.node.layer.output(*sources)
+    if len(row.sources) == 1:
+        return row.node.layer.output(worked_output(row.sources[0]))
+    return row.node.layer.output(*(lettered(source.output, str(i)) for i, source in enumerate(row.sources, start=1)))
 
 
 def lettered(shape: Shape, branch: str = "") -> Shape:

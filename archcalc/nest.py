@@ -138,14 +138,6 @@ class Nest(NamedTuple):
         assert isinstance(axis, Scatter)
         return axis.size(self.loops[axis.window.out], self.loops[axis.window.tap])
 
-    def size(self, role: Role, but: Collection[str] = ()) -> Extent:
-        """Elements of all operands with this role, but for those of these names."""
-        total: Extent = 0
-        for operand in self.operands:
-            if operand.role == role and operand.name not in but:
-                total = total + math.prod([self.extent(axis) for axis in operand.axes])
-        return total
-
 
 class Ledger(dict[str, Extent]):
     """What a layer costs by kind of operation (`mac`, `bias_add`, `add`, `mul`, `div`, `cmp`, `exp`, ...), never mixed.
@@ -168,4 +160,14 @@ def ledger(nests: tuple[Nest, ...]) -> Ledger:
     for nest in nests:
         iterations = nest.iterations
         result.add({op: iterations if times == 1 else times * iterations for op, times in nest.ops.items()})
+    return result
+
+
+def sizes(nests: tuple[Nest, ...], but: Collection[str] = ()) -> dict[Role, Extent]:
+    """Elements of weights, biases and buffers of all nests together, but for operands of these names."""
+    result: dict[Role, Extent] = {"weight": 0, "bias": 0, "buffer": 0}
+    for nest in nests:
+        for operand in nest.operands:
+            if operand.role in result and operand.name not in but:
+                result[operand.role] = result[operand.role] + math.prod([nest.extent(axis) for axis in operand.axes])
     return result

@@ -9,7 +9,7 @@ from archcalc import units
 from archcalc.analysis import Costs, Report, Row, Total
 from archcalc.columns import matching
 from archcalc.conventions import convention as convention_named
-from archcalc.explain import explain, sections
+from archcalc.explain import sections
 from archcalc.extents import Extent
 
 SCHEMA = "archcalc.report/1"
@@ -65,7 +65,7 @@ def _row(report: Report, row: Row) -> dict[str, Any]:
         "receptive_field": plain(row.receptive_field),
         "jump": plain(row.jump),
         "counted": row.counted,
-        "working": {name: equation.text() for name, equation in explain(report, row.name).items()},
+        "working": {name: equation.text() for name, equation in row.working.items()},
     }
 
 

@@ -6,7 +6,7 @@ A `Worked` number is an extent. Running a rule on worked numbers gives its value
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, TypeAlias
 
 from archcalc import extents, units
@@ -271,12 +271,12 @@ def lettered(nest: Nest, inputs: Shape = ()) -> Nest:
     return nest._replace(loops=loops)
 
 
-def size(nest: Nest, role: Role) -> Worked:
+def size(nest: Nest, role: Role, but: Collection[str] = ()) -> Worked:
     """Elements of a lettered nest's operands of this role: summed loops in parentheses, then those of the output."""
     written = _output_loops(nest)
     total: Worked | None = None
     for operand in nest.operands:
-        if operand.role == role:
+        if operand.role == role and operand.name not in but:
             dense = [axis for axis in operand.axes if not isinstance(axis, Window | Scatter | Bins)]
             inner = _taps_first(nest, [axis for axis in dense if written.isdisjoint(axis)])
             outer = [nest.extent(axis) for axis in dense if not written.isdisjoint(axis)]

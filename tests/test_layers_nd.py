@@ -17,7 +17,7 @@ from archcalc.errors import ShapeError, SpecError
 from archcalc.explain import explain
 from archcalc.extents import Shape, as_shape
 from archcalc.graph import Builder, Network
-from archcalc.layers import Layer
+from archcalc.layers import KINDS, Layer
 from archcalc.nest import Nest, Operand, Scatter, Window, ledger
 from archcalc.receptive import Field
 from tests.interpreter import Ops, execute, integers, module, run_torch
@@ -120,6 +120,15 @@ def test_closed_forms_are_what_their_numbers_give(kind: str, data: st.DataObject
             assert sympy.sympify(one.size(role)).subs(values) == other.size(role)
 
 
+def test_an_axis_that_is_kept_may_be_a_letter() -> None:
+    N, C, H, W = as_shape(("N", 5, "H", "W"))
+    pool = layers.AdaptiveAvgPool2d((None, 1))
+    assert pool.output((N, C, H, W)) == (N, 5, H, 1)
+    assert pool.nests((N, C, H, W))[0].iterations == 5 * N * H * W
+    norm = layers.LayerNorm(5)
+    assert norm.nests((N, H, 5))[1].iterations == N * H
+
+
 def test_every_kind_here_has_a_case_and_a_module() -> None:
     assert CASES.keys() == PROGRAMS.keys()
     assert all(hasattr(torch.nn, kind) for kind in CASES)
@@ -161,7 +170,7 @@ def test_a_transposed_convolution_has_the_shape_of_torch_or_is_refused_like_ther
         (lambda: layers.Conv1d(4, (3, 3)), "kernel_size is (3, 3); it must be a whole number, at least 1"),
         (lambda: layers.Conv3d(4, (3, 3)), "kernel_size is (3, 3); it must be a whole number or 3 of them"),
         (lambda: layers.Conv3d(4, 3, groups=3), "out_channels (=4) must be divisible by groups (=3)"),
-        (lambda: layers.Conv1d(4, 3, **{"padding_mode": "mirror"}), "padding_mode is 'mirror'"),
+        (lambda: KINDS["Conv1d"](4, 3, padding_mode="mirror"), "padding_mode is 'mirror'"),  # type: ignore[call-arg]
         (lambda: layers.Conv1d(4, 3, stride=2, padding="same"), "needs stride 1, not (2,)"),
         (lambda: layers.ConvTranspose2d(4, 3, padding="same"), "padding is 'same'; it must be a whole number"),
         (lambda: layers.ConvTranspose2d(4, 3, stride=2, output_padding=2), "output_padding (=2) must be smaller than"),

@@ -38,6 +38,9 @@ class Layer:
     local: ClassVar[bool] = True
     """Whether outputs lie where their inputs lie, but for the windows that the nests state; False loses the place."""
 
+    worked: ClassVar[bool] = True
+    """Whether `output` can be read on worked numbers, so that products it makes stay written out."""
+
     counted: ClassVar[bool] = True
     """False for an operation there is no rule for."""
 

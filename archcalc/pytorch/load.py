@@ -69,7 +69,7 @@ def without_data(make: Factory) -> nn.Module:
     return make()
 
 
-class _EmptyOnMeta(TorchFunctionMode):  # type: ignore[no-untyped-call]
+class _EmptyOnMeta(TorchFunctionMode):
     """Gives parameters no data, but leaves numbers that a constructor computes with alone."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -364,7 +364,18 @@ _ALIKE = (
 )
 
 
-@operation(*_COPIES, *_ALIKE, "index_put", "index_fill", "index_copy", "index_add", "scatter", "masked_scatter", "normal", "uniform")
+@operation(
+    *_COPIES,
+    *_ALIKE,
+    "index_put",
+    "index_fill",
+    "index_copy",
+    "index_add",
+    "scatter",
+    "masked_scatter",
+    "normal",
+    "uniform",
+)
 def _alike(call: Call) -> Layer:
     """The output has the shape of the first input."""
     return Recorded(call.name, (), tuple(call.output.shape), inplace_view(call), copied=0)
