@@ -186,7 +186,7 @@ class _View:
     def cells(self, line: Line) -> tuple[Cell, ...]:
         equations: dict[str, Cell] = {}
         if self.working and isinstance(line, Row):
-            equations = line.working
+            equations = dict(line.working)
             if self.convention.name == "mac" and "macs" in equations:
                 equations["cost"] = equations["macs"]
         return tuple(self._cell(name, line, equations.get(name)) for name in self.columns)

@@ -110,7 +110,7 @@ def _windows(row: Row, fields: Sequence[Fields]) -> dict[str, Worked]:
             if field is not None:
                 before = Field(leaf("r", field.size), leaf("jump", field.jump), field.first)
                 seen[f"receptive field {letter}"] = before.through(window, taps).size
-    if len(seen) == len(row.inputs[0]) - 2 and len({number.value for number in seen.values()}) == 1:
+    if seen and len(seen) == len(row.inputs[0]) - 2 and len({number.value for number in seen.values()}) == 1:
         seen = {"receptive_field": next(iter(seen.values()))}
     return sizes | seen
 

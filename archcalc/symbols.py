@@ -40,14 +40,33 @@ def differ(a: Any, b: Any) -> bool:
 
 
 def tidy(extent: Any) -> Any:
-    """Merge nested floors: ⌊(⌊x⌋ + n)/m⌋ = ⌊(x + n)/m⌋ for whole n and m (Graham, Knuth, Patashnik, section 3.2)."""
-    return extent.replace(sympy.floor, _floor) if isinstance(extent, sympy.Basic) else extent
+    """Nested floors and ceilings merged, floors written as ceilings where that is shorter.
+
+    ⌊(⌊x⌋ + n)/m⌋ = ⌊(x + n)/m⌋ and ⌊(x - 1)/m⌋ + 1 = ⌈x/m⌉ for whole n, m and x (Graham, Knuth & Patashnik, Concrete
+    Mathematics, section 3.2).
+    """
+    if not isinstance(extent, sympy.Basic):
+        return extent
+    merged = extent.replace(sympy.floor, lambda argument: _merged(sympy.floor, argument))
+    return merged.replace(lambda part: part.is_Add and sympy.S.One in part.args and len(part.args) == 2, _ceiling)
 
 
-def _floor(argument: Any) -> Any:
+def _merged(rounding: Any, argument: Any) -> Any:
+    """The rounding of an argument whose whole terms may be roundings of the same kind."""
     numerator, denominator = sympy.together(argument).as_numer_denom()
     if denominator.is_Integer:
         terms = sympy.Add.make_args(sympy.expand(numerator))
         if all(term.is_integer for term in terms):
-            numerator = sympy.Add(*(term.args[0] if isinstance(term, sympy.floor) else term for term in terms))
-    return sympy.floor(sympy.expand(numerator / denominator))
+            numerator = sympy.Add(*(term.args[0] if isinstance(term, rounding) else term for term in terms))
+    return rounding(sympy.expand(numerator / denominator))
+
+
+def _ceiling(part: Any) -> Any:
+    rounded = next(term for term in part.args if term != 1)
+    if not isinstance(rounded, sympy.floor):
+        return part
+    numerator, denominator = sympy.together(rounded.args[0]).as_numer_denom()
+    constant = sympy.expand(numerator).as_coeff_Add()[0]
+    if not (denominator.is_Integer and constant.is_Integer and (constant + 1) % denominator == 0):
+        return part
+    return _merged(sympy.ceiling, (numerator + 1) / denominator)

@@ -38,7 +38,7 @@ class Layer:
     local: ClassVar[bool] = True
     """Whether outputs lie where their inputs lie, but for the windows that the nests state; False loses the place."""
 
-    worked: ClassVar[bool] = True
+    worked: ClassVar[bool] = False
     """Whether `output` can be read on worked numbers, so that products it makes stay written out."""
 
     counted: ClassVar[bool] = True

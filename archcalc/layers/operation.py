@@ -182,8 +182,6 @@ class Recorded(_Operation):
     copied: int = -1
     """Index of the input whose shape the output has whatever it is; -1 where the output's size is baked in."""
 
-    worked: ClassVar[bool] = False
-
     local: ClassVar[bool] = False
 
     @property

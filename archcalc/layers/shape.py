@@ -154,6 +154,8 @@ class PadChannels(Layer):
 
     channels: int
 
+    worked: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_int("channels", self.channels)
 
