@@ -19,7 +19,7 @@ Operation: TypeAlias = Literal["leaf", "sum", "product", "floor", "ceil", "quoti
 class Worked:
     """A number with the expression it came from; `+ - * //` build larger expressions.
 
-    >>> Equation((leaf("R", 3) * leaf("S", 3) * leaf("C", 3)) * leaf("K", 64)).text()
+    >>> Equation(group(leaf("R", 3) * leaf("S", 3) * leaf("C", 3)) * leaf("K", 64)).text()
     '(3·3·3)·64 = 1,728'
     """
 

@@ -189,6 +189,14 @@ def test_an_overflow_is_noticed_wherever_it_happens_in_a_sweep() -> None:
     assert fits.tolist() == [1728 * 2**50]
 
 
+@pytest.mark.parametrize("factor", [2**63, 2**64 + 1, 10**30])
+def test_a_plain_int_that_int64_does_not_hold_is_an_error_beside_a_sweep(factor: int) -> None:
+    rules: list[Callable[[Any], Any]] = [lambda x: x * factor, lambda x: factor + x, lambda x: x - factor]
+    for rule in rules:
+        with pytest.raises(InputError, match="larger than int64 holds"):
+            rule(as_sweep([1]))
+
+
 def test_a_total_of_rows_that_fit_does_not_wrap() -> None:
     network = Network.sequential("net", (1, 1, 9, 9), [Conv2d(1, 1, bias=False), Conv2d(1, 1, bias=False)])
     report = analyze(network, (np.array([2**62]), 1, 1, 1))
