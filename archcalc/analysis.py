@@ -147,7 +147,7 @@ class Row(Costs):
     @property
     def ledger(self) -> Ledger:
         """Operations by kind."""
-        return self.work.ledger
+        return Ledger(self.work.ledger)
 
     @property
     def working(self) -> Working:

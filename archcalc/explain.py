@@ -95,11 +95,12 @@ def _windows(row: Row, fields: Sequence[Fields]) -> dict[str, Worked]:
                 continue
             letter, name = "DHW"[i], ("depth", "height", "width")[i]
             size, taps = leaf(letter, row.inputs[0][i - 3]), leaf(window.tap, nest.loops[window.tap])
+            even = window.before == window.after
             window = window._replace(
                 stride=leaf("stride", window.stride),
                 dilation=leaf("dilation", window.dilation),
-                before=leaf("padding", window.before),
-                after=leaf("padding", window.after),
+                before=leaf("padding" if even else "padding_before", window.before),
+                after=leaf("padding" if even else "padding_after", window.after),
             )
             if isinstance(written, Scatter):
                 extra = leaf("output_padding", written.extra)

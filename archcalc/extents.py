@@ -98,7 +98,7 @@ def as_shape(dims: Sequence[Any]) -> Shape:
     >>> as_shape((1, 3, 224, 224))
     (1, 3, 224, 224)
     """
-    if isinstance(dims, str | int) or not len(dims):
+    if isinstance(dims, str) or not hasattr(dims, "__len__") or not len(dims):
         raise InputError(f"an input shape is a sequence of extents such as (1, 3, 224, 224), not {dims!r}")
     shape = tuple(dim if type(dim) is int and dim > 0 else _as_extent(dim, dims) for dim in dims)
     backends = {backend.__name__ for backend in map(_backend, shape) if backend is not None}
@@ -108,12 +108,13 @@ def as_shape(dims: Sequence[Any]) -> Shape:
 
 
 def _as_extent(dim: Any, dims: Sequence[Any]) -> Extent:
-    backend = _backend(dim)
     if isinstance(dim, str) and dim.isidentifier():
         return import_module("archcalc.symbols").symbol(dim)
-    if backend is not None and backend.__name__ == "archcalc.symbols":
-        return dim
-    if backend is not None or (not isinstance(dim, bool | float | str) and hasattr(dim, "__index__")):
+    backend = _backend(dim)
+    library = "" if backend is None else backend.__name__
+    if library == "archcalc.symbols" and backend.is_extent(dim):
+        return int(dim) if dim.is_Integer else dim
+    if library == "archcalc.sweeps" or (not library and not isinstance(dim, bool) and hasattr(dim, "__index__")):
         sweep = import_module("archcalc.sweeps").as_sweep(dim)
         if sweep is not None and (sweep >= 1).all():
             return sweep if sweep.ndim else int(sweep)

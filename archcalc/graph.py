@@ -13,6 +13,7 @@ from archcalc.errors import SpecError
 from archcalc.extents import as_shape
 from archcalc.layers import Input, Layer
 from archcalc.layers.base import ANY
+from archcalc.names import unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,10 @@ class Network:
         return iter(self.nodes)
 
     def __getitem__(self, name: str) -> Node:
-        return self._by_name[name]
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise unknown("layer", name, self._by_name) from None
 
     @cached_property
     def _by_name(self) -> dict[str, Node]:

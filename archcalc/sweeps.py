@@ -8,11 +8,15 @@ import numpy as np  # noqa: TID253 - only imported once an array has been passed
 
 from archcalc.errors import InputError
 
-_CHECKED = (np.add, np.subtract, np.multiply)
+_BOUNDED = (np.add, np.subtract, np.multiply)
+"""Operations whose results are bounded by those of the extreme inputs, so that two numbers settle most cases."""
+
+_SAFE = (np.floor_divide, np.remainder, np.minimum, np.maximum, np.negative, np.absolute, np.positive, np.sign)
+"""Operations on counts that cannot leave the int64 range."""
 
 
 class Sweep(np.ndarray[Any, np.dtype[np.int64]]):
-    """An int64 array whose sums and products raise InputError where they would leave the int64 range."""
+    """An int64 array whose arithmetic raises InputError where it would leave the int64 range."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         plain = [np.asarray(x) if isinstance(x, Sweep) else x for x in inputs]
@@ -20,9 +24,9 @@ class Sweep(np.ndarray[Any, np.dtype[np.int64]]):
             result = getattr(ufunc, method)(*plain, **kwargs)
         except OverflowError as error:
             raise _overflow() from error
-        if ufunc in _CHECKED and method == "__call__" and _overflows(ufunc, *plain):
+        if _is_int64(result) and ufunc not in _SAFE and _overflows(ufunc, method, plain, kwargs, result):
             raise _overflow()
-        return result.view(Sweep) if isinstance(result, np.ndarray) and result.dtype == np.int64 else result
+        return result.view(Sweep) if isinstance(result, np.ndarray) and _is_int64(result) else result
 
 
 def ceil_div(a: Any, b: Any) -> Any:
@@ -60,14 +64,20 @@ def as_sweep(values: Any) -> Sweep | None:
     return array.astype(np.int64).view(Sweep)
 
 
-def _overflows(ufunc: np.ufunc, a: Any, b: Any) -> bool:
-    """Whether exact arithmetic leaves int64; the bounds settle it for nearly all, object arithmetic for the rest."""
+def _overflows(ufunc: np.ufunc, method: str, inputs: list[Any], kwargs: dict[str, Any], result: Any) -> bool:
+    """Whether exact arithmetic gives anything else than int64 did; bounds settle it for most sums and products."""
     limit = np.iinfo(np.int64)
-    corners = [ufunc(x, y) for x in _bounds(a) for y in _bounds(b)]
-    if all(limit.min <= int(corner) <= limit.max for corner in corners):
-        return False
-    exact = ufunc(np.asarray(a, dtype=object), np.asarray(b, dtype=object))
-    return bool(((exact > limit.max) | (exact < limit.min)).any())
+    if ufunc in _BOUNDED and method == "__call__":
+        corners = [ufunc(x, y) for x in _bounds(inputs[0]) for y in _bounds(inputs[1])]
+        if all(limit.min <= int(corner) <= limit.max for corner in corners):
+            return False
+    options = {name: value for name, value in kwargs.items() if name not in ("out", "dtype")}
+    exact = getattr(ufunc, method)(*(np.asarray(x, dtype=object) for x in inputs), **options)
+    return bool(np.any(exact != np.asarray(result, dtype=object)))
+
+
+def _is_int64(value: Any) -> bool:
+    return bool(getattr(value, "dtype", None) == np.int64)
 
 
 def _bounds(x: Any) -> tuple[Any, Any]:

@@ -19,6 +19,11 @@ def symbol(name: str) -> Any:
     return sympy.Symbol(name, integer=True, positive=True)
 
 
+def is_extent(expression: Any) -> bool:
+    """Whether an expression can be a positive whole number."""
+    return expression.is_integer is not False and expression.is_positive is not False
+
+
 def ceil_div(a: Any, b: Any) -> Any:
     """⌈a/b⌉."""
     return sympy.ceiling(sympy.sympify(a) / b)

@@ -20,7 +20,9 @@ Pair = tuple[int, int]
 def public_kinds() -> dict[str, type[Layer]]:
     """Every layer kind that archcalc has and counts; what tests define for themselves is not among them."""
     return {
-        name: kind for name, kind in kinds.KINDS.items() if kind.__module__.startswith("archcalc.") and kind.counted
+        name: kind
+        for name, kind in kinds.KINDS.items()
+        if kind.__module__.startswith("archcalc.layers.") and kind.__module__ != "archcalc.layers.operation"
     }
 
 

@@ -128,6 +128,8 @@ def test_parameters_do_not_depend_on_the_batch_and_costs_are_proportional(batch:
     for row, rows in zip(one, many, strict=True):
         if any(getattr(row.node.layer, "dim", 1) % len(x) == 0 for x in row.inputs):
             return  # joined or normalised along the batch
+        if not getattr(row.node.layer, "track_running_stats", True):
+            return  # whose statistics are of the whole batch
         assert rows.params == row.params
         assert rows.buffers == row.buffers
         assert rows.activations == batch * row.activations
@@ -212,7 +214,6 @@ def test_equal_layers_have_equal_rows_and_keep_their_names() -> None:
     assert first.fields != second.fields  # equal work, but a larger receptive field
 
 
-@pytest.mark.xfail(reason="rows of equal layers share one ledger that can be changed", strict=True)
 def test_what_is_done_to_a_ledger_that_was_given_out_changes_no_report() -> None:
     report = analyze(Network.sequential("net", (1, 4, 9, 9), [Conv2d(4, 3, padding=1)] * 2))
     before = report.total.macs

@@ -93,12 +93,13 @@ def test_a_builder_finds_the_same_mistakes() -> None:
         builder.network()
 
 
-def test_an_analysis_takes_exactly_one_input() -> None:
+def test_another_shape_is_for_networks_with_one_input() -> None:
     two = Network("two", (INPUT, Node("other", Input((1, 3, 9, 9)), ())))
-    with pytest.raises(InputError, match="two has 2 inputs; analyze takes networks with one"):
-        analyze(two)
+    assert [row.output for row in analyze(two)] == [INPUT.layer.output(), (1, 3, 9, 9)]
+    with pytest.raises(InputError, match="two has 2 inputs; another shape can be given to networks with one"):
+        analyze(two, (1, 3, 9, 9))
     with pytest.raises(InputError, match="none has 0 inputs"):
-        analyze(Network("none", ()))
+        analyze(Network("none", ()), (1, 3, 9, 9))
 
 
 @given(networks())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from archcalc.errors import SpecError
 from archcalc.extents import Shape
@@ -13,6 +14,8 @@ class Identity(Layer):
     """The input itself (`torch.nn.Identity`)."""
 
     __slots__ = ()
+
+    worked: ClassVar[bool] = True
 
     @property
     def in_place(self) -> bool:
@@ -28,6 +31,8 @@ class Identity(Layer):
 class _Dropout(Layer):
     p: float = 0.5
     inplace: bool = False
+
+    worked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.p, int | float) or not 0 <= self.p <= 1:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Extent, Shape, differ, exact_div, prod, surely
+from archcalc.extents import Extent, Shape, differ, exact_div
 from archcalc.layers.base import (
     AXES,
     IMAGES,
@@ -69,12 +69,6 @@ def _over_data(
     )
 
 
-def _check_group(elements: Extent) -> None:
-    """Raise ShapeError where a group has one element, whose variance is 0; torch refuses it too."""
-    if surely(elements <= 1):
-        raise ShapeError("needs more than one element to take the variance of, not 1")
-
-
 @dataclass(frozen=True, slots=True)
 class _ByChannel(Layer):
     """Normalisation by running statistics of each channel where there are any, otherwise by those of the data."""
@@ -100,7 +94,6 @@ class _ByChannel(Layer):
         if self.track_running_stats:
             return (elementwise(x, {"mul": 1, "add": 1}, *parameters, *_STATISTICS, letters=IMAGES),)
         loops = lettered(x, IMAGES)
-        _check_group(prod([loops[letter] for letter in loops if letter not in self._group()]))
         return _over_data(loops, dense(*loops), dense(*self._group()), parameters)
 
     def _group(self) -> tuple[str, ...]:
@@ -136,8 +129,8 @@ class BatchNorm2d(_ByChannel):
     What depends on the statistics and on gamma and beta alone is computed once, not for each image, and not counted.
     Without running statistics those of the batch are taken, and counted.
 
-    >>> BatchNorm2d().nests((1, 64, 112, 112))[0].size("weight")
-    64
+    >>> BatchNorm2d().nests((1, 64, 112, 112))[0].iterations
+    802816
     """
 
     ranks: ClassVar[tuple[int, ...]] = (2,)
@@ -150,8 +143,8 @@ class BatchNorm3d(_ByChannel):
     What depends on the statistics and on gamma and beta alone is computed once, not for each image, and not counted.
     Without running statistics those of the batch are taken, and counted.
 
-    >>> BatchNorm3d().nests((1, 64, 16, 56, 56))[0].size("weight")
-    64
+    >>> BatchNorm3d().output((1, 64, 16, 56, 56))
+    (1, 64, 16, 56, 56)
     """
 
     ranks: ClassVar[tuple[int, ...]] = (3,)
@@ -228,7 +221,6 @@ class GroupNorm(Layer):
             raise ShapeError(f"channels in (={C}) must be divisible by num_groups (={G})")
         (batch, N), _, *places = lettered(x, IMAGES).items()
         loops = {batch: N, "G": G, "C/G": exact_div(C, G), **dict(places)}
-        _check_group(N * prod([extent for letter, extent in loops.items() if letter not in (batch, "G")]))
         axes = ((batch,), ("G", "C/G"), *dense(*dict(places)))
         return _over_data(loops, axes, dense(batch, "G"), _affine(self.affine, self.bias, ("G", "C/G")))
 

@@ -37,6 +37,8 @@ class Flatten(Layer):
     start_dim: int = 1
     end_dim: int = -1
 
+    worked: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_int("start_dim", self.start_dim, None)
         check_int("end_dim", self.end_dim, None)
@@ -71,6 +73,7 @@ class Concat(Layer):
     dim: int = 1
 
     inputs: ClassVar[int | None] = None
+    worked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_int("dim", self.dim, None)
