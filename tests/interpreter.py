@@ -240,6 +240,7 @@ def local_response(
 
 def softmax(layer: Softmax, nests: tuple[Nest, ...], x: Sequence[Tensor], p: Mapping[str, Tensor], ops: Ops) -> Tensor:
     """Largest value and sum are kept for each line along `dim`."""
+    assert layer.dim is not None
     dim = layer.dim % x[0].ndim
     top: dict[Index, float] = {}
     total: dict[Index, float] = {}

@@ -18,7 +18,7 @@ from archcalc.explain import explain
 from archcalc.extents import Shape, as_shape
 from archcalc.graph import Network
 from archcalc.layers import Layer
-from archcalc.nest import ledger
+from archcalc.nest import ledger, sizes
 from archcalc.receptive import Field
 from tests.interpreter import module
 from tests.more_kinds import CASES, MOVED, more_cases
@@ -99,10 +99,10 @@ def test_parameters_are_those_of_the_state_dict(kind: str, data: st.DataObject) 
     stated = [(o.name, nest.shape(o)) for nest, o in operands if o.role in ("weight", "bias", "buffer")]
     assert len(stated) == len(dict(stated)), "a parameter is counted twice"
     assert dict(stated) == {name: tuple(value.shape) for name, value in reference.state_dict().items()}
-    sizes = {role: sum(nest.size(role) for nest in layer.nests(shape)) for role in ("weight", "bias", "buffer")}
-    assert sizes["weight"] + sizes["bias"] == sum(p.numel() for p in reference.parameters())
-    assert sizes["bias"] == sum(p.numel() for name, p in reference.named_parameters() if "bias" in name)
-    assert sizes["buffer"] == 0
+    elements = sizes(layer.nests(shape))
+    assert elements["weight"] + elements["bias"] == sum(p.numel() for p in reference.parameters())
+    assert elements["bias"] == sum(p.numel() for name, p in reference.named_parameters() if "bias" in name)
+    assert elements["buffer"] == 0
 
 
 @pytest.mark.parametrize("kind", sorted(CASES))

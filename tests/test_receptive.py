@@ -86,6 +86,7 @@ def test_the_field_of_a_graph_is_the_union_of_what_its_branches_see(network: Net
             # An axis is given up where bins do not divide it or branches do not step alike, and never again known.
             jumps = {source.fields[axis].jump for source in sources if source.fields[axis]}  # type: ignore[union-attr]
             lost = any(source.fields[axis] is None for source in sources) or len(jumps) > 1
+            assert bins is not None
             lost = lost or (bins > 1 and row.inputs[0][axis + 2] % bins != 0)
             assert (field is None) == lost
             if field is None:
