@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from archcalc import units, working
@@ -116,11 +117,36 @@ def _windows(row: Row, fields: Sequence[Fields]) -> dict[str, Worked]:
     return sizes | seen
 
 
-LETTERS = (
-    "N batch; C, H, W channels in, height, width; K, P, Q channels out, output height, output width; "
-    "R, S kernel height, width; D, O, T depth in, out, of the kernel; L places; G groups; "
-    "r, jump receptive field and step of what flows in."
-)
+LETTERS = {
+    "N": "batch",
+    "C": "channels in",
+    "L": "places",
+    "D": "depth",
+    "H": "height",
+    "W": "width",
+    "K": "channels out",
+    "O": "output depth",
+    "P": "output height",
+    "Q": "output width",
+    "T": "kernel depth, or rows of all bins together",
+    "U": "columns of all bins together",
+    "R": "kernel height",
+    "S": "kernel width",
+    "G": "groups",
+    "n": "channels in a window",
+    "r": "receptive field of what flows in",
+    "jump": "its step",
+}
+"""What the letters in explanations stand for."""
+
+
+def legend(shown: Iterable[Section]) -> str:
+    """What the letters stand for that these calculations are written with."""
+    used = {
+        word for section in shown for one in section.equations.values() for word in re.findall(r"\w+", one.letters())
+    }
+    used |= {word.rstrip("0123456789") for word in used}
+    return "; ".join(f"{letter} {meaning}" for letter, meaning in LETTERS.items() if letter in used)
 
 
 @dataclass(frozen=True)
@@ -152,26 +178,28 @@ def sections(report: Report, layer: str | None = None) -> list[Section]:
 def explanation(report: Report, layer: str | None = None) -> str:
     """The calculations as plain text, in numbers and in letters. Raises UnknownNameError."""
     lines = [f"{report.network.name} on {units.shape(report.input)}"]
-    for section in sections(report, layer):
+    shown_sections = sections(report, layer)
+    for section in shown_sections:
         lines += ["", section.title]
         width = max(len(name) for name, _ in section.labelled()) + 2
         for name, equation in section.labelled():
             shown, letters = equation.text(), equation.letters()
             lines.append(f"  {name:<{width}}{shown}" + (f"    [{letters}]" if section.name != "total" else ""))
-    return "\n".join([*lines, "", LETTERS, ""])
+    return "\n".join([*lines, "", legend(shown_sections), ""])
 
 
 def explanation_table(report: Report, layer: str | None = None) -> Table:
     """The calculations as a table, one line a number. Raises UnknownNameError."""
     rows: list[tuple[Cell, ...]] = []
-    for section in sections(report, layer):
+    shown = sections(report, layer)
+    for section in shown:
         for name, equation in section.labelled():
             rows.append((section.name, name, equation, Letters(equation) if section.name != "total" else None))
     columns = (
         Column("layer", "left"),
         *(Column(header, "left") for header in ("quantity", "in numbers", "in letters")),
     )
-    return Table(f"{report.network.name} on {units.shape(report.input)}", columns, tuple(rows), notes=(LETTERS,))
+    return Table(f"{report.network.name} on {units.shape(report.input)}", columns, tuple(rows), notes=(legend(shown),))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from archcalc import Network, Report, analyze, zoo
 from archcalc.columns import COUNTS
 from archcalc.errors import UnknownNameError
-from archcalc.explain import LETTERS, explain, explanation, explanation_table, sections
+from archcalc.explain import explain, explanation, explanation_table, sections
 from archcalc.layers import Add, AvgPool2d, Conv2d, Flatten, Layer, Linear
 from archcalc.working import Equation
 from tests.test_columns import _Mystery
@@ -185,7 +185,8 @@ def test_the_text() -> None:
         "  params       10 + 651 = 661\n"
         "  MACs         864 + 648 = 1,512\n"
         "\n"
-        f"{LETTERS}\n"
+        "N batch; C channels in; H height; W width; K channels out; P output height; Q output width; "
+        "R kernel height; S kernel width; G groups; r receptive field of what flows in; jump its step\n"
     )
 
 

@@ -316,15 +316,15 @@ class LocalResponseNorm(Layer):
         (x,) = inputs
         if len(x) < 3:
             check_rank(x, 4, "N, C, H, W")
-        channels = Window("K", "n", 1, 1, self.size // 2, (self.size - 1) // 2)
+        channels = Window("C", "n", 1, 1, self.size // 2, (self.size - 1) // 2)
         loops = lettered(x, IMAGES)
         batch, _, *places = loops
         squares = Nest(
-            {batch: x[0], "K": x[1], **{letter: loops[letter] for letter in places}, "n": self.size},
+            {batch: x[0], "C": x[1], **{letter: loops[letter] for letter in places}, "n": self.size},
             {"mul": 1, "add": 1},
             (
                 Operand("input", "input", (*dense(batch), channels, *dense(*places))),
-                Operand("output", "output", dense(batch, "K", *places)),
+                Operand("output", "output", dense(batch, "C", *places)),
             ),
         )
         return squares, elementwise(x, {"mul": 1, "add": 1, "pow": 1, "div": 1}, letters=IMAGES)
