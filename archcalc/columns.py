@@ -83,6 +83,7 @@ COUNTS: dict[str, tuple[str, str, Callable[[Costs], Extent]]] = {
     "biases": ("biases", "elements of bias tensors", lambda costs: costs.biases),
     "params": ("params", "weights and biases", lambda costs: costs.params),
     "buffers": ("buffers", "elements kept but not trained", lambda costs: costs.buffers),
+    "frozen": ("frozen", "params that are not trained", lambda costs: costs.frozen),
     "macs": ("MACs", "multiply-accumulates", lambda costs: costs.macs),
 }
 """Columns that count and are summed; besides these every operation of the ledger is one."""
@@ -267,6 +268,10 @@ def _notes(report: Report, rows: Sequence[Row], lines: Sequence[Line], shown: Se
         kinds = Counter(_last(line).kind for line in lines if id(line) not in kept)
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         notes.append(f"Left out, 0 in every column: {listed} (--all shows them).")
+    shared = {row.name: held.counted_by for row in rows for held in row.node.held if held.counted_by}
+    if shared:
+        listed = ", ".join(f"{name} (by {other})" for name, other in shared.items() if name != other)
+        notes.append(f"Parameters that other rows count: {listed}.")
     if any(not row.counted for row in rows):
         listed = ", ".join(row.name for row in rows if not row.counted)
         notes.append(f"Uncounted, so that the total is a lower bound: {listed}.")

@@ -65,6 +65,7 @@ def _row(report: Report, row: Row) -> dict[str, Any]:
         "receptive_field": plain(row.receptive_field),
         "jump": plain(row.jump),
         "counted": row.counted,
+        "shared": {held.name: held.counted_by for held in row.node.held if held.counted_by},
         "working": {name: equation.text() for name, equation in row.working.items()},
     }
 
@@ -76,6 +77,7 @@ def _costs(costs: Costs) -> dict[str, Any]:
         "biases": plain(costs.biases),
         "params": plain(costs.params),
         "buffers": plain(costs.buffers),
+        "frozen": plain(costs.frozen),
         "macs": plain(costs.macs),
         "ledger": plain(costs.ledger),
     }
