@@ -82,7 +82,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.nodes: list[Node] = []
         self.sources: dict[int, tuple[Tensor, str]] = {}
         self.taken: Counter[str] = Counter()
-        self.stack: list[tuple[str, nn.Module]] = []
+        self.stack: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]] = []
         self.layer: nn.Module | None = None
         self.paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
         self.layers = {id(part): modules.layer_of(part) for part in module.modules()}
@@ -107,9 +107,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if isinstance(x, Tensor):
                     self._add(key, Input(tuple(x.shape)), (), x)
 
-    def before(self, part: nn.Module) -> None:
+    def before(self, part: nn.Module, args: Any, kwargs: Any) -> None:
         """A module is called."""
-        self.stack.append((self.paths[id(part)], part))
+        given = tuple(tuple(x.shape) for x in _held_tensors((args, kwargs)))
+        self.stack.append((self.paths[id(part)], part, given))
         self.ran.add(id(part))
         if self.layer is None and self.layers[id(part)] is not None:
             self.layer = part
@@ -122,8 +123,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.layer = None
         layer = self.layers[id(part)]
         assert layer is not None
-        inputs = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-        outputs = [x for x in tree_flatten(result)[0] if isinstance(x, Tensor)]
+        inputs = list(_held_tensors((args, kwargs)))
+        outputs = list(_held_tensors(result))
         if layer.inputs is not None and layer.inputs >= 0:
             inputs = inputs[: layer.inputs]
         sources = tuple(self._source(x) for x in inputs)
@@ -147,12 +148,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 )
 
     def failure(self, error: Exception) -> str:
-        """Where the module failed, and why."""
-        path, part = self.stack[-1] if self.stack else ("", self.module)
-        where = f"{self.name}: {path or 'the module itself'} ({type(part).__name__})"
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        given = next((node.layer.output() for node in self.nodes if isinstance(node.layer, Input)), None)
-        return f"{where} failed on an input of {units.shape(given) if given else 'nothing'}: {reason}"
+        """Where the module failed, what it had received, and why."""
+        inputs = tuple(node.layer.output() for node in self.nodes if isinstance(node.layer, Input))
+        path, part, given = self.stack[-1] if self.stack else ("", self.module, inputs)
+        received = " and ".join(map(units.shape, given)) or "no tensor"
+        weight = getattr(part, "weight", None)
+        held = f" (its weight is {units.shape(weight.shape)})" if isinstance(weight, Tensor) else ""
+        reason = " ".join(str(error).split()) or type(error).__name__
+        where = f"{self.name}: {path} ({type(part).__name__})" if path else f"{self.name} ({type(part).__name__})"
+        return f"{where} received {received}{held} and failed: {reason}"
 
     def network(self, result: Any) -> Network:
         """The network as recorded, with a row for what holds parameters but did not run."""
@@ -173,10 +177,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _operation(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         namespace, _, qualified = func.name().partition("::")
         name = qualified.partition(".")[0]
-        outputs = [x for x in tree_flatten(result)[0] if isinstance(x, Tensor)]
+        outputs = list(_held_tensors(result))
         if not outputs:
             return
-        inputs = tuple(x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor))
+        inputs = tuple(_held_tensors((args, kwargs)))
         if name in _SILENT:
             self.sources[id(outputs[0])] = (outputs[0], self._source(inputs[0]))
             return
@@ -301,7 +305,7 @@ def _twin(tensor: Tensor, device: torch.device) -> Tensor:
 def _hooked(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Tell the recorder of every call of every submodule."""
     for part in module.modules():
-        part.register_forward_pre_hook(lambda part, args: recorder.before(part), prepend=True)
+        part.register_forward_pre_hook(recorder.before, prepend=True, with_kwargs=True)
         part.register_forward_hook(recorder.after, with_kwargs=True)
     yield
 
