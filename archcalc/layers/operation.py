@@ -193,9 +193,7 @@ class Recorded(_Operation):
         """The shape seen. Raises ShapeError for other inputs than those seen."""
         if self.copied >= 0:
             return inputs[self.copied]
-        for x, given in zip(inputs, self.given, strict=True):
-            if len(x) != len(given) or any(map(differ, x, given)):
-                raise ShapeError(f"the size of {self.op} is baked in: it was seen on {given} only")
+        same_as_seen(self.op, inputs, self.given)
         return self.shape
 
 
@@ -234,6 +232,24 @@ class Functional(Layer):
     def output(self, *inputs: Shape) -> Shape:
         """The layer's output."""
         return self.layer.output(inputs[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Baked(Layer):
+    """A layer whose output size was computed from the input's while it was traced, and holds for that input only."""
+
+    layer: Layer
+    given: tuple[Shape, ...]
+
+    @property
+    def kind(self) -> str:
+        """The layer's kind."""
+        return self.layer.kind
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """The layer's nests. Raises ShapeError for other inputs than those seen."""
+        same_as_seen(self.kind, inputs, self.given)
+        return self.layer.nests(*inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +324,13 @@ class Unused(Layer):
             )
             for name, role, shape in self.tensors
         )
+
+
+def same_as_seen(op: str, inputs: tuple[Shape, ...], seen: tuple[Shape, ...]) -> None:
+    """Raise ShapeError where an operation gets other shapes than those it was traced on."""
+    for x, given in zip(inputs, seen, strict=True):
+        if len(x) != len(given) or any(map(differ, x, given)):
+            raise ShapeError(f"the size of {op} is baked in: it was traced on {'×'.join(map(str, given))} only")
 
 
 def broadcast(*shapes: Shape) -> Shape:

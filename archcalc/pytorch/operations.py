@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from archcalc.errors import SpecError
 from archcalc.layers import KINDS, Add, Concat, Flatten, Layer
 from archcalc.layers.operation import (
+    Baked,
     Elementwise,
     Functional,
     MatMul,
@@ -76,9 +76,12 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
 def layer_of(call: Call) -> Layer:
     """The layer that states what a call computes; Uncounted where no rule knows it."""
     rule = RULES.get(call.name) or RULES.get(call.name.rstrip("_"))
-    if rule is None:
-        return Uncounted(call.name, call.given, tuple(call.output.shape), inplace_view(call))
-    return rule(call)
+    return unknown(call) if rule is None else rule(call)
+
+
+def unknown(call: Call) -> Layer:
+    """The row of a call whose cost no rule states."""
+    return Uncounted(call.name, call.given, tuple(call.output.shape), inplace_view(call))
 
 
 def inplace_view(call: Call) -> bool:
@@ -138,6 +141,8 @@ _ELEMENTWISE: dict[str, dict[str, int]] = {
 @operation(*_ELEMENTWISE)
 def _elementwise(call: Call) -> Layer:
     name = call.name if call.name in _ELEMENTWISE else call.name.rstrip("_")
+    if call.output.is_complex() and _ELEMENTWISE[name]:
+        return unknown(call)
     return Elementwise(name, tuple(_ELEMENTWISE[name].items()), call.inplace)
 
 
@@ -385,9 +390,9 @@ _MOVES = (
     *("slice", "select", "expand", "index", "gather", "split", "split_with_sizes", "chunk", "unbind", "stack", "take"),
     *("repeat", "repeat_interleave", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
     *("replication_pad1d", "replication_pad2d", "replication_pad3d", "as_strided", "unfold", "pixel_shuffle"),
-    *("pixel_unshuffle", "channel_shuffle", "im2col", "col2im", "index_select", "masked_select", "nonzero", "topk"),
-    *("sort", "argsort", "diagonal", "diag_embed", "narrow", "alias", "detach", "lift_fresh", "item", "view_as_real"),
-    *("view_as_complex", "complex", "real", "imag", "squeeze_copy", "one_hot", "tile", "broadcast_tensors", "isin"),
+    *("pixel_unshuffle", "channel_shuffle", "im2col", "col2im", "index_select", "masked_select"),
+    *("diagonal", "diag_embed", "narrow", "alias", "detach", "lift_fresh", "item", "view_as_real"),
+    *("view_as_complex", "complex", "real", "imag", "squeeze_copy", "one_hot", "tile", "broadcast_tensors"),
     *("arange", "zeros", "ones", "empty", "full", "scalar_tensor", "new_zeros", "new_ones", "new_empty", "new_full"),
     *(
         "linspace",
@@ -420,17 +425,17 @@ def _moved(call: Call) -> Layer:
     return Recorded(call.name, call.given, tuple(call.output.shape), inplace_view(call))
 
 
-_NEAREST = {f"upsample_nearest{rank}d": 0 for rank in (1, 2, 3)} | {
-    f"_upsample_nearest_exact{rank}d": 0 for rank in (1, 2, 3)
+_MODES = {
+    **{f"upsample_nearest{rank}d": "nearest" for rank in (1, 2, 3)},
+    **{f"_upsample_nearest_exact{rank}d": "nearest-exact" for rank in (1, 2, 3)},
+    "upsample_linear1d": "linear",
+    "upsample_bilinear2d": "bilinear",
+    "upsample_trilinear3d": "trilinear",
+    "upsample_bicubic2d": "bicubic",
 }
-_BLENDS = {"upsample_linear1d": 2, "upsample_bilinear2d": 4, "upsample_trilinear3d": 8, "upsample_bicubic2d": 16}
 
 
-@operation(*_NEAREST, *_BLENDS, "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
+@operation(*_MODES)
 def _upsample(call: Call) -> Layer:
-    return Recorded(call.name, call.given, tuple(call.output.shape))
-
-
-def is_tensor(value: object) -> bool:
-    """Whether a value is a tensor."""
-    return isinstance(value, torch.Tensor)
+    size = tuple(call.output.shape[2:])
+    return Baked(KINDS["Upsample"](size=size, mode=_MODES[call.name]), call.given)  # type: ignore[call-arg]
