@@ -1,4 +1,4 @@
-"""archcalc's trace against FlopCounterMode, on every classification model of torchvision; peak memory of whole processes.
+"""archcalc's trace against FlopCounterMode, on all of torchvision's classification models; peak memory of processes.
 
 Usage: python benchmarks/trace.py [--name ENVIRONMENT] [--rounds N] [--output FILE]
 """

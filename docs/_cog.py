@@ -13,6 +13,7 @@ import io
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from importlib import import_module
@@ -27,6 +28,7 @@ from archcalc.analysis import Report, Row
 from archcalc.cli import app
 from archcalc.cli import main as command_line
 from archcalc.conventions import CONVENTIONS
+from archcalc.errors import ShapeError
 from archcalc.layers import KINDS, Conv2d, Linear
 from archcalc.working import Equation, Worked, leaf, worked
 
@@ -51,6 +53,9 @@ __all__ = [
     "speed",
     "table",
     "times",
+    "torchvision_classification",
+    "torchvision_others",
+    "traces",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -412,6 +417,127 @@ def printed_inception() -> None:
     )
 
 
+# torchvision
+
+
+_OPTIONS = {
+    "googlenet": {"aux_logits": False, "init_weights": False},  # its published parameters leave the auxiliary heads out
+    "inception_v3": {"init_weights": False},
+}
+_SIDES = {"inception_v3": 299}
+_VIEWED = (520, 960)  # what RAFT's weights were evaluated on
+
+
+def _made(name: str, **options: Any) -> Any:
+    """A model of torchvision without data."""
+    from torchvision.models import get_model
+
+    from archcalc.pytorch.load import without_data
+
+    return without_data(lambda: get_model(name, weights=None, **_OPTIONS.get(name, {}), **options)).eval()
+
+
+def _verified(report: Report, module: Any, *shapes: tuple[int, ...]) -> Report:
+    """The report, if its MACs are FlopCounterMode's and its parameters the module's. Raises RuntimeError."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module.to("meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*(torch.empty(shape, device="meta") for shape in shapes))
+    theirs = counter.get_total_flops() / 2, sum(parameter.numel() for parameter in module.parameters())
+    if (report.total.macs, report.total.params) != theirs:
+        total = report.total
+        raise RuntimeError(
+            f"{report.network.name} on {shapes}: {total.macs} MACs, {total.params} params; torch has {theirs}"
+        )
+    return report
+
+
+def _uncounted(report: Report) -> str:
+    """The operations that a report has no count for, and how many of each."""
+    found = Counter(row.kind for row in report if not row.counted)
+    return ", ".join(f"{times} `{kind}`" for kind, times in found.items())
+
+
+def _published(name: str) -> dict[int, tuple[set[int], list[float]]]:
+    """The published parameters and billions of MACs by size of the weights' images."""
+    from torchvision.models import get_model_weights
+
+    found: dict[int, tuple[set[int], list[float]]] = {}
+    for weights in get_model_weights(name):
+        side = weights.transforms.keywords["crop_size"]
+        params, giga = found.setdefault(side, (set(), []))
+        params.add(weights.meta["num_params"])
+        if weights.meta["_ops"] not in giga:
+            giga.append(weights.meta["_ops"])
+    return found
+
+
+def torchvision_classification() -> None:
+    """Every classification model of torchvision, at its usual size and at the sizes of its published weights."""
+    from torchvision import models
+
+    rows: list[tuple[object, ...]] = []
+    for name in models.list_models(module=models):
+        module, side = _made(name), _SIDES.get(name, 224)
+        net = ac.trace(module, (1, 3, side, side), name=name)
+        usual = ac.analyze(net)
+        published = _published(name)
+        for size in sorted({side, *published}):
+            report, of = usual, module
+            if size != side:
+                try:
+                    report = ac.analyze(net, (1, 3, size, size))
+                except ShapeError:  # a size is baked in
+                    of = _made(name, **({"image_size": size} if name.startswith("vit_") else {}))
+                    report = ac.analyze(ac.trace(of, (1, 3, size, size), name=name))
+            total = _verified(report, of, (1, 3, size, size)).total
+            params, given = published.get(size, ({total.params}, []))
+            if params != {total.params}:
+                raise RuntimeError(f"{name} at {size}: {params} parameters are published, not {total.params}")
+            agrees = ["yes" if round(total.macs / 1e9, 3) == giga else "**no**" for giga in given]
+            rows.append(
+                (f"`{name}`", f"{size}×{size}", total.params, total.macs, ", ".join(map(str, given)), ", ".join(agrees),
+                 len(report.rows), _uncounted(report))
+            )  # fmt: skip
+    headers = ("model", "image", "params", "MACs", "published, in G", "ours rounds to it", "rows", "uncounted")
+    _markdown(headers, rows, right=(*headers[2:5], "rows"))
+
+
+def torchvision_others() -> None:
+    """torchvision's models for segmentation, video and optical flow."""
+    from torchvision import models
+
+    rows: list[tuple[object, ...]] = []
+    for group in (models.segmentation, models.video, models.optical_flow):
+        for name in models.list_models(module=group):
+            weights = list(models.get_model_weights(name))[-1]
+            options: dict[str, Any] = {}
+            if group is models.segmentation:
+                options = {"weights_backbone": None} | ({} if name.startswith("lraspp") else {"aux_loss": True})
+                shapes: tuple[tuple[int, ...], ...] = ((1, 3, 520, 520),)
+            elif group is models.video:
+                shapes = ((1, 3, 16, *weights.transforms.keywords["crop_size"]),)
+            else:
+                shapes = ((1, 3, *_VIEWED),) * 2
+            module = _made(name, **options)
+            report = ac.analyze(ac.trace(module, shapes, name=name))
+            total = _verified(report, module, *shapes).total
+            if total.params != weights.meta["num_params"]:
+                raise RuntimeError(
+                    f"{weights}: {weights.meta['num_params']} parameters are published, not {total.params}"
+                )
+            giga, task = weights.meta["_ops"], group.__name__.rpartition(".")[2].replace("_", " ")
+            rows.append(
+                (f"`{name}`", task, " and ".join(map(units.shape, shapes)),
+                 total.params, total.macs, giga, "yes" if round(total.macs / 1e9, 3) == giga else "no",
+                 len(report.rows), _uncounted(report))
+            )  # fmt: skip
+    headers = ("model", "for", "input", "params", "MACs", "published, in G", "ours rounds to it", "rows", "uncounted")
+    _markdown(headers, rows, right=(*headers[3:6], "rows"))
+
+
 # Measurements
 
 
@@ -445,6 +571,42 @@ def speed() -> None:
             ("network", "peak", "weights in float32"),
             ((f"`{one['network']}`", units.mb(one["peak_bytes"]), units.mb(one["weight_bytes"])) for one in memory),
             right=("peak", "weights in float32"),
+        )
+        print()
+
+
+def traces() -> None:
+    """Every results file of benchmarks/trace.py."""
+    if not _results("trace"):
+        print("None yet.")
+    for found in _results("trace"):
+        machine, versions, models = found["machine"], found["versions"], found["models"]
+        print(f"**{machine['cpu']}, {machine['cores']} cores**, Python {machine['python']}, {machine['system']}; "
+              f"{found['date']}; torch {versions['torch']}, torchvision {versions['torchvision']}; "
+              f"load average {found['load_average'][0]:.1f} when it began; {found['rounds']} rounds.\n")  # fmt: skip
+        rows: list[tuple[object, ...]] = []
+        for one in sorted(models, key=lambda one: one["median_ratio"]):
+            ours, theirs = one["trace_median_seconds"], one["flop_counter_median_seconds"]
+            cells = units.seconds(ours), units.seconds(theirs), units.ratio(one["median_ratio"])
+            rows.append((f"`{one['model']}`", one["nodes"], *cells))
+        whole = units.seconds(found["trace_seconds"]), units.seconds(found["flop_counter_seconds"])
+        nodes = sum(one["nodes"] for one in models)
+        rows.append((f"**all {len(models)}**", nodes, *whole, units.ratio(found["ratio"])))
+        headers = ("model", "nodes", "trace", "FlopCounterMode", "median ratio")
+        _markdown(headers, rows, right=headers[1:])
+        print("\nThe most memory that a process held, importing included:\n")
+        _markdown(
+            ("traced and analysed", "peak", "over imports alone", "weights in float32"),
+            (
+                (
+                    f"`{one['model']}`",
+                    units.mb(one["peak_bytes"]),
+                    units.mb(one["peak_bytes"] - one["imports_peak_bytes"]),
+                    units.mb(one["weight_bytes"]),
+                )
+                for one in found["memory"]
+            ),
+            right=("peak", "over imports alone", "weights in float32"),
         )
         print()
 
