@@ -13,12 +13,16 @@ from archcalc.layers import KINDS, Layer
 _HARMLESS = {"__init__", "__repr__", "__doc__", "__module__", "extra_repr", "reset_parameters", "__annotations__"}
 
 
+_HOMES = ("torch.nn.modules.", "archcalc.pytorch.build")
+"""Where the modules are defined that compute what the kind of their name states."""
+
+
 def layer_of(module: nn.Module) -> Layer | None:
     """The layer of a module whose class is one of torch.nn's with a kind, or a subclass that computes alike."""
     if module.__dict__.get("forward") is not None:
         return None
     for base in type(module).__mro__:
-        if base.__module__.startswith("torch.nn.modules") and base.__name__ in KINDS:
+        if base.__module__.startswith(_HOMES) and base.__name__ in KINDS:
             return None if _overrides(type(module), base) else _converted(module, KINDS[base.__name__])
     return None
 
