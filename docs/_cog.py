@@ -457,7 +457,7 @@ def _verified(report: Report, module: Any, *shapes: tuple[int, ...]) -> Report:
 def _uncounted(report: Report) -> str:
     """The operations that a report has no count for, and how many of each."""
     found = Counter(row.kind for row in report if not row.counted)
-    return ", ".join(f"{times} `{kind}`" for kind, times in found.items())
+    return ", ".join(f"{times} `{kind}`" for kind, times in found.items()) or "none"
 
 
 def _published(name: str) -> dict[int, tuple[set[int], list[float]]]:
