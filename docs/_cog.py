@@ -15,7 +15,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from importlib import import_module
 from inspect import getdoc
 from itertools import groupby
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import archcalc as ac
-from archcalc import columns, units, zoo
+from archcalc import columns, layers, units, zoo
 from archcalc.analysis import Report, Row
 from archcalc.cli import app
 from archcalc.cli import main as command_line
@@ -189,34 +189,66 @@ def options() -> None:
     _markdown(("option", "commands", "meaning"), rows)
 
 
+FIELDS: Mapping[str, Any] = {
+    "shape": (1, 8, 6, 6),
+    "out_channels": 4,
+    "out_features": 4,
+    "kernel_size": 2,
+    "output_size": 2,
+    "norm_type": 2.0,
+    "size": 5,
+    "stride": 2,
+    "channels": 8,
+    "groups": 2,
+    "num_groups": 2,
+    "normalized_shape": (6,),
+    "hidden_size": 4,
+    "num_embeddings": 10,
+    "embedding_dim": 4,
+    "threshold": 0.0,
+    "value": 0.0,
+    "upscale_factor": 2,
+    "downscale_factor": 2,
+    "padding": 1,
+    "dim": 1,
+    "unflattened_size": (2, 4),
+}
+"""A value for every field that has no default, from which the examples of the list of kinds are made."""
+
+SHAPES: Mapping[str, tuple[tuple[int, ...], ...]] = {
+    **dict.fromkeys(("Linear", "Bilinear", "RNNCell", "LSTMCell", "GRUCell"), ((1, 8),)),
+    **dict.fromkeys(("RNN", "LSTM", "GRU"), ((5, 1, 8),)),
+    **dict.fromkeys(("Embedding", "EmbeddingBag"), ((1, 5),)),
+    **dict.fromkeys(("Concat", "Add"), ((1, 8, 6, 6), (1, 8, 6, 6))),
+    "Bilinear": ((1, 8), (1, 8)),
+    "Input": (),
+}
+
+
 def layer_kinds() -> None:
-    """Every layer kind: what it is, its fields, the loops and operations of its nests on a small input."""
-    examples: Mapping[str, tuple[dict[str, Any], tuple[tuple[int, ...], ...]]] = {
-        "Input": ({"shape": (1, 8, 6, 6)}, ()),
-        "Conv2d": ({"out_channels": 4, "kernel_size": 3}, ((1, 8, 6, 6),)),
-        "Linear": ({"out_features": 4}, ((1, 8),)),
-        "MaxPool2d": ({"kernel_size": 2}, ((1, 8, 6, 6),)),
-        "AvgPool2d": ({"kernel_size": 2}, ((1, 8, 6, 6),)),
-        "AdaptiveAvgPool2d": ({"output_size": 2}, ((1, 8, 6, 6),)),
-        "LocalResponseNorm": ({"size": 5}, ((1, 8, 6, 6),)),
-        "Concat": ({}, ((1, 8, 6, 6), (1, 8, 6, 6))),
-        "Add": ({}, ((1, 8, 6, 6), (1, 8, 6, 6))),
-        "Subsample": ({"stride": 2}, ((1, 8, 6, 6),)),
-        "PadChannels": ({"channels": 8}, ((1, 8, 6, 6),)),
-    }
-    rows = []
+    """Every layer kind by family: what it is, its fields, the loops and operations of its nests on a small input."""
+    families: dict[str, list[tuple[object, ...]]] = {}
     for name, kind in KINDS.items():
-        if not kind.__module__.startswith("archcalc."):
+        module = import_module(kind.__module__)
+        if not kind.__module__.startswith("archcalc.layers.") or name not in layers.__all__:
             continue
-        arguments, inputs = examples.get(name, ({}, ((1, 8, 6, 6),)))
-        nests = kind(**arguments).nests(*inputs)
+        required = [field.name for field in fields(kind) if field.default is MISSING]
+        sizes = {"1d": (6,), "3d": (6, 6, 6)}.get(name[-2:], (6, 6))
+        shapes = SHAPES.get(name, ((1, 8, *sizes),))
+        extra = {"scale_factor": 2.0} if name.startswith("Upsampl") else {}
+        modes = {"kernel_size": tuple(2 for _ in sizes)} if "kernel_size" in required else {}
+        layer = kind(**{field: FIELDS[field] for field in required} | modes | extra)
         loops = "<br>".join(
             f"`{' '.join(nest.loops)}`: {', '.join(f'{times} {op}' for op, times in nest.ops.items()) or 'nothing'}"
-            for nest in nests
+            for nest in layer.nests(*shapes)
         )
         given = ", ".join(f"`{field.name}`" for field in fields(kind))
-        rows.append((f"`{name}`", _summary(kind), given, loops or "none: moves data"))
-    _markdown(("kind", "what it does", "fields", "loops: operations of one iteration"), rows)
+        row = (f"`{name}`", _summary(kind), given, loops or "none: moves data")
+        families.setdefault((getdoc(module) or "").partition("\n")[0], []).append(row)
+    for family, rows in families.items():
+        print(f"### {family.partition(':')[0].rstrip('.')}\n")
+        _markdown(("kind", "what it does", "fields", "loops: operations of one iteration"), rows)
+        print()
 
 
 def _summary(kind: type) -> str:

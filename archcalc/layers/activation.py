@@ -85,7 +85,8 @@ class LeakyReLU(_Activation, cmp=1, mul=1):
 class PReLU(_Activation, cmp=1, mul=1):
     """x where x > 0, else a·x; a is one weight, or one for each channel (`torch.nn.PReLU`).
 
-    >>> PReLU(64).nests((1, 64, 8, 8))[0].size("weight")
+    >>> from archcalc.nest import sizes
+    >>> sizes(PReLU(64).nests((1, 64, 8, 8)))["weight"]
     64
     """
 

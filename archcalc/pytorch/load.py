@@ -51,6 +51,9 @@ def load(target: str, settings: Mapping[str, str]) -> tuple[str, Factory]:
                 module = made(**values)
             except TypeError as error:
                 raise InputError(f"torch:{target}{_parameters(made)} cannot be called: {error}") from error
+            except Exception as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise InputError(f"torch:{target} raised {type(error).__name__}: {reason}") from error
         if not isinstance(module, nn.Module):
             raise InputError(f"torch:{target} makes {type(module).__name__}, not an nn.Module")
         return module
@@ -64,7 +67,7 @@ def without_data(make: Factory) -> nn.Module:
         try:
             with mode:
                 return make()
-        except (NotImplementedError, RuntimeError):
+        except (RuntimeError, InputError):
             continue
     return make()
 
