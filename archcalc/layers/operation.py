@@ -224,9 +224,12 @@ class Functional(Layer):
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """The layer's nests, its parameters as inputs."""
+        nests = self.layer.nests(inputs[0])
+        weights = [nest.shape(operand) for nest in nests for operand in nest.operands if operand.role == "weight"]
+        if weights and (len(weights[0]) != len(inputs[1]) or any(map(differ, weights[0], inputs[1]))):
+            raise ShapeError(f"its weight is {inputs[1]} but would have to be {weights[0]}")
         return tuple(
-            nest._replace(operands=tuple(_flowing(operand) for operand in nest.operands))
-            for nest in self.layer.nests(inputs[0])
+            nest._replace(operands=tuple(_flowing(operand) for operand in nest.operands)) for nest in nests
         )
 
     def output(self, *inputs: Shape) -> Shape:

@@ -19,8 +19,8 @@ _HOMES = ("torch.nn.modules.", "archcalc.pytorch.build")
 
 def layer_of(module: nn.Module) -> Layer | None:
     """The layer of a module whose class is one of torch.nn's with a kind, or a subclass that computes alike."""
-    if module.__dict__.get("forward") is not None:
-        return None
+    if module.__dict__.get("forward") is not None or isinstance(module.__dict__.get("weight"), Tensor):
+        return None  # a weight that is no parameter is computed by a hook
     for base in type(module).__mro__:
         if base.__module__.startswith(_HOMES) and base.__name__ in KINDS:
             return None if _overrides(type(module), base) else _converted(module, KINDS[base.__name__])

@@ -327,7 +327,7 @@ def _adaptive_avg_pool(call: Call) -> Layer:
 @operation("cat", "concat")
 def _cat(call: Call) -> Layer:
     dim = call.argument(1, "dim", 0)
-    return Concat(dim) if len(call.inputs) > 1 else _moved(call)
+    return Concat(dim) if len(call.inputs) > 1 else _alike(call)
 
 
 @operation("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten", "unflatten")

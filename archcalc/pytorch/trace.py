@@ -60,7 +60,11 @@ def _run(
 ) -> Network:
     shadow = _shadow(module, device)
     recorder = _Recorder(shadow, name)
-    arguments, kwargs = tree_map(lambda value: _placed(value, device), (arguments, kwargs), is_leaf=_is_shape)
+    dtype = next((one.dtype for one in module.parameters() if one.is_floating_point()), None)
+    with torch.random.fork_rng(_generators(device)):
+        arguments, kwargs = tree_map(
+            lambda value: _placed(value, device, dtype), (arguments, kwargs), is_leaf=_is_shape
+        )
     recorder.enter(arguments, kwargs)
     with _hooked(shadow, recorder), torch.random.fork_rng(_generators(device)), torch.no_grad(), _slow_paths(device):
         try:
@@ -134,9 +138,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             agrees = layer.output(*given) == tuple(outputs[0].shape)
         except ShapeError:
             agrees = False
-        if not agrees:
+        if not agrees:  # its parameters stay, as rows of their own
+            own = [one for one in (*part._parameters.values(), *part._buffers.values()) if one is not None]
+            sources += tuple(self._source(one) for one in own)
+            given += tuple(tuple(one.shape) for one in own)
             layer = Uncounted(type(part).__name__, given, tuple(outputs[0].shape))
-        name = self._add(path or type(part).__name__.lower(), layer, sources, outputs[0], path, self._held(part, path))
+        held = self._held(part, path) if agrees else ()
+        name = self._add(path or type(part).__name__.lower(), layer, sources, outputs[0], path, held)
         for x in outputs[1:]:
             if id(x) not in self.sources:
                 self._add(
@@ -296,7 +304,8 @@ def _twin(tensor: Tensor, device: torch.device) -> Tensor:
     if nn.parameter.is_lazy(tensor):
         raise TraceError("the module has lazy parameters; run it once before it is traced")
     if device.type != "meta" and not tensor.is_meta:
-        return tensor if isinstance(tensor, nn.Parameter) else tensor.clone()
+        twin = tensor.detach().clone()
+        return nn.Parameter(twin, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
     twin = torch.empty_like(tensor, device=device) if device.type == "meta" else torch.zeros_like(tensor, device=device)
     return nn.Parameter(twin, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
 
@@ -306,7 +315,7 @@ def _hooked(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Tell the recorder of every call of every submodule."""
     for part in module.modules():
         part.register_forward_pre_hook(recorder.before, prepend=True, with_kwargs=True)
-        part.register_forward_hook(recorder.after, with_kwargs=True)
+        part.register_forward_hook(recorder.after, prepend=True, with_kwargs=True)
     yield
 
 
@@ -336,13 +345,13 @@ def _is_shape(value: Any) -> bool:
     return isinstance(value, tuple | list | torch.Size) and len(value) > 0 and all(type(dim) is int for dim in value)
 
 
-def _placed(value: Any, device: torch.device) -> Any:
-    """A shape or tensor as a tensor on the device; anything else as it is."""
+def _placed(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
+    """A shape, in this dtype, or a tensor as a tensor on the device; anything else as it is."""
     if _is_shape(value):
         return (
-            torch.rand(tuple(value), device=device)
+            torch.rand(tuple(value), device=device, dtype=dtype)
             if device.type != "meta"
-            else torch.empty(tuple(value), device=device)
+            else torch.empty(tuple(value), device=device, dtype=dtype)
         )
     if isinstance(value, Tensor):
         return torch.empty_like(value, device=device) if device.type == "meta" else value.detach().clone().to(device)
