@@ -21,7 +21,7 @@ from archcalc import cli  # noqa: E402
 RESNET = "torch:torchvision.models:resnet18"
 FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 
-MODELS = '''
+MODELS = """
 import torch
 from torch import nn
 
@@ -63,7 +63,7 @@ number = 3
 
 def not_a_module():
     return 3
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,9 @@ def test_time(shell: Shell, format: str) -> None:
 
 
 def test_settings_are_the_callables_arguments(shell: Shell) -> None:
-    out = shell.ok("show", "torch:my_traced_models:Small", "--set", "width=5", "--set", "bias=false", "--format", "json")
+    out = shell.ok(
+        "show", "torch:my_traced_models:Small", "--set", "width=5", "--set", "bias=false", "--format", "json"
+    )
     assert data(out)["total"]["params"] == 5 * 27 + 5 * 2 + 2
 
 

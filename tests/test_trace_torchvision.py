@@ -32,6 +32,8 @@ COUNTED = {
 
 
 def made(path: str, **settings: str) -> nn.Module:
+    if path.startswith(".segmentation"):
+        settings["weights_backbone"] = "None"  # which would be fetched
     return without_data(load(f"torchvision.models{path}", settings)[1])
 
 

@@ -8,6 +8,8 @@ else runs is recorded operation by operation.
 from __future__ import annotations
 
 import copy
+import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -61,12 +63,12 @@ def _run(
     shadow = _shadow(module, device)
     recorder = _Recorder(shadow, name)
     dtype = next((one.dtype for one in module.parameters() if one.is_floating_point()), None)
-    with torch.random.fork_rng(_generators(device)):
+    with _slow_paths(device), torch.random.fork_rng(_generators(device)):
         arguments, kwargs = tree_map(
             lambda value: _placed(value, device, dtype), (arguments, kwargs), is_leaf=_is_shape
         )
     recorder.enter(arguments, kwargs)
-    with _hooked(shadow, recorder), torch.random.fork_rng(_generators(device)), torch.no_grad(), _slow_paths(device):
+    with _slow_paths(device), _hooked(shadow, recorder), torch.random.fork_rng(_generators(device)), torch.no_grad():
         try:
             with recorder:
                 result = shadow(*arguments, **kwargs)
@@ -88,6 +90,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.taken: Counter[str] = Counter()
         self.stack: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]] = []
         self.layer: nn.Module | None = None
+        self.raised: tuple[BaseException | None, Any] = (None, None)
         self.paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
         self.layers = {id(part): modules.layer_of(part) for part in module.modules()}
         self.tensors = {id(tensor): path for path, tensor in _tensors(module)}
@@ -120,8 +123,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.layer = part
 
     def after(self, part: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        """A module has returned."""
-        self.stack.pop()
+        """A module has returned, or raised."""
+        if not self.stack or self.stack[-1][1] is not part:
+            return
+        entry = self.stack.pop()
+        error = sys.exc_info()[1] if result is None else None
+        if error is not None:
+            self.layer = None if self.layer is part else self.layer
+            self.raised = self.raised if self.raised[0] is error else (error, entry)
+            return
         if self.layer is not part:
             return
         self.layer = None
@@ -158,7 +168,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def failure(self, error: Exception) -> str:
         """Where the module failed, what it had received, and why."""
         inputs = tuple(node.layer.output() for node in self.nodes if isinstance(node.layer, Input))
-        path, part, given = self.stack[-1] if self.stack else ("", self.module, inputs)
+        last = self.stack[-1] if self.stack else ("", self.module, inputs)
+        path, part, given = self.raised[1] if self.raised[0] is error else last
         received = " and ".join(map(units.shape, given)) or "no tensor"
         weight = getattr(part, "weight", None)
         held = f" (its weight is {units.shape(weight.shape)})" if isinstance(weight, Tensor) else ""
@@ -270,7 +281,7 @@ def _held_tensors(value: Any) -> Iterator[Tensor]:
     """Tensors in a value or, some levels down, in its lists and dictionaries."""
     if isinstance(value, Tensor):
         yield value
-    elif value and isinstance(value, dict | list | tuple):
+    elif isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _held_tensors(item)
 
@@ -314,9 +325,13 @@ def _twin(tensor: Tensor, device: torch.device) -> Tensor:
 def _hooked(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Tell the recorder of every call of every submodule."""
     for part in module.modules():
-        part.register_forward_pre_hook(recorder.before, prepend=True, with_kwargs=True)
-        part.register_forward_hook(recorder.after, prepend=True, with_kwargs=True)
+        part.register_forward_pre_hook(recorder.before, with_kwargs=True)
+        part.register_forward_hook(recorder.after, prepend=True, with_kwargs=True, always_call=True)
     yield
+
+
+_SWITCHES = threading.RLock()
+"""Held while torch's switches, which all threads share, are not as the user left them."""
 
 
 @contextmanager
@@ -328,13 +343,14 @@ def _slow_paths(device: torch.device) -> Iterator[None]:
     from torch.backends import mha
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    before = mha.get_fastpath_enabled()
-    mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        mha.set_fastpath_enabled(before)
+    with _SWITCHES:
+        before = mha.get_fastpath_enabled()
+        mha.set_fastpath_enabled(False)
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        finally:
+            mha.set_fastpath_enabled(before)
 
 
 def _arguments(inputs: Any) -> tuple[Any, ...]:
