@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Extent, Shape, differ, exact_div, prod
+from archcalc.extents import Extent, Shape, differ, exact_div, minimum, prod, surely
 from archcalc.layers.base import ANY, AXES, Layer, elementwise
 from archcalc.nest import Axis, Nest, Operand, Role
 
@@ -170,6 +170,101 @@ class Permute(_Operation):
     def output(self, *inputs: Shape) -> Shape:
         """The extents in the order of `dims`."""
         return tuple(inputs[0][dim] for dim in self.dims)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(_Operation):
+    """Every step-th position of an axis from start to before stop, counted from the end where they are negative.
+
+    >>> Slice("slice", 2, stop=None, step=2).output((1, 96, 7, 7))
+    (1, 96, 4, 7)
+    """
+
+    dim: int = 0
+    start: int = 0
+    stop: int | None = None
+    step: int = 1
+
+    local: ClassVar[bool] = False
+
+    @property
+    def in_place(self) -> bool:
+        """A view."""
+        return True
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The input's shape, one axis shorter in length."""
+        (x,) = inputs
+        dim = self.dim % len(x)
+        whole = x[dim]
+        start = minimum(self.start, whole) if self.start >= 0 else whole + self.start
+        stop = whole if self.stop is None else minimum(self.stop, whole) if self.stop >= 0 else whole + self.stop
+        return (*x[:dim], (stop - start + self.step - 1) // self.step, *x[dim + 1 :])
+
+
+@dataclass(frozen=True, slots=True)
+class Select(_Operation):
+    """One position of an axis, which is gone then.
+
+    >>> Select("select", 1).output((1, 197, 768))
+    (1, 768)
+    """
+
+    dim: int = 0
+
+    local: ClassVar[bool] = False
+
+    @property
+    def in_place(self) -> bool:
+        """A view."""
+        return True
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The input's shape without the axis."""
+        dim = self.dim % len(inputs[0])
+        return (*inputs[0][:dim], *inputs[0][dim + 1 :])
+
+
+@dataclass(frozen=True, slots=True)
+class Part(_Operation):
+    """A part of a tensor whose size along some axes is given; None keeps the input's.
+
+    >>> Part("split", (None, 58, None, None)).output((1, 116, 28, 28))
+    (1, 58, 28, 28)
+    """
+
+    sizes: tuple[int | None, ...] = ()
+
+    local: ClassVar[bool] = False
+
+    @property
+    def in_place(self) -> bool:
+        """A view."""
+        return True
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The given sizes. Raises ShapeError where the input has fewer."""
+        x = inputs[0]
+        if any(size is not None and surely(extent < size) for extent, size in zip(x, self.sizes, strict=True)):
+            raise ShapeError(f"there are no {'×'.join('any' if size is None else str(size) for size in self.sizes)} in it")
+        return tuple(extent if size is None else size for extent, size in zip(x, self.sizes, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Pad(_Operation):
+    """Positions added to axes, or taken off where they are negative: how many altogether for each axis.
+
+    >>> Pad("constant_pad_nd", (0, 0, 1, 1)).output((1, 3, 224, 224))
+    (1, 3, 225, 225)
+    """
+
+    added: tuple[int, ...] = ()
+
+    local: ClassVar[bool] = False
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The input's shape with what is added."""
+        return tuple(extent + more for extent, more in zip(inputs[0], self.added, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,14 @@ from archcalc.layers.operation import (
     Elementwise,
     Functional,
     MatMul,
+    Pad,
+    Part,
     Permute,
     Recorded,
     Reduce,
     Reshape,
+    Select,
+    Slice,
     Uncounted,
     regrouped,
 )
@@ -386,12 +390,42 @@ def _alike(call: Call) -> Layer:
     return Recorded(call.name, (), tuple(call.output.shape), inplace_view(call), copied=0)
 
 
+@operation("slice")
+def _slice(call: Call) -> Layer:
+    size = call.inputs[0].shape[call.argument(1, "dim", 0)]
+    stop = call.argument(3, "end")
+    return Slice(
+        "slice",
+        call.argument(1, "dim", 0),
+        call.argument(2, "start") or 0,
+        None if stop is None or stop > size else stop,
+        call.argument(4, "step", 1),
+    )
+
+
+@operation("select", "unbind")
+def _select(call: Call) -> Layer:
+    return Select(call.name, call.argument(1, "dim", 0))
+
+
+@operation("split", "split_with_sizes", "chunk", "unsafe_split", "narrow")
+def _part(call: Call) -> Layer:
+    pairs = zip(call.inputs[0].shape, call.output.shape, strict=True)
+    return Part(call.name, tuple(None if before == after else after for before, after in pairs))
+
+
+@operation("constant_pad_nd")
+def _pad(call: Call) -> Layer:
+    pairs = zip(call.inputs[0].shape, call.output.shape, strict=True)
+    return Pad(call.name, tuple(after - before for before, after in pairs))
+
+
 _MOVES = (
-    *("slice", "select", "expand", "index", "gather", "split", "split_with_sizes", "chunk", "unbind", "stack", "take"),
-    *("repeat", "repeat_interleave", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
+    *("expand", "index", "gather", "stack", "take"),
+    *("repeat", "repeat_interleave", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
     *("replication_pad1d", "replication_pad2d", "replication_pad3d", "as_strided", "unfold", "pixel_shuffle"),
     *("pixel_unshuffle", "channel_shuffle", "im2col", "col2im", "index_select", "masked_select"),
-    *("diagonal", "diag_embed", "narrow", "alias", "detach", "lift_fresh", "item", "view_as_real"),
+    *("diagonal", "diag_embed", "alias", "detach", "lift_fresh", "item", "view_as_real"),
     *("view_as_complex", "complex", "real", "imag", "squeeze_copy", "one_hot", "tile", "broadcast_tensors"),
     *("arange", "zeros", "ones", "empty", "full", "scalar_tensor", "new_zeros", "new_ones", "new_empty", "new_full"),
     *(
