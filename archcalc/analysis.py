@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from archcalc import receptive
 from archcalc.errors import InputError, ShapeError
-from archcalc.extents import Extent, Shape, as_shape, differ, prod
+from archcalc.extents import Extent, Shape, as_shape, prod, same
 from archcalc.graph import Network, Node
 from archcalc.layers import Input, Layer
 from archcalc.nest import Ledger, Nest, Role, ledger, sizes
@@ -349,5 +349,5 @@ def _same_parameters(node: Node, work: Work) -> None:
     for nest in work.nests if held else ():
         for operand in nest.operands:
             known = held.get(operand.name)
-            if known is not None and any(map(differ, known, nest.shape(operand))):
+            if known is not None and not all(map(same, known, nest.shape(operand))):
                 raise ShapeError(f"its {operand.name} is {known} but would have to be {nest.shape(operand)}")

@@ -77,6 +77,16 @@ def differ(a: Extent, b: Extent) -> bool:
     return bool(a != b) if backend is None else backend.differ(a, b)
 
 
+def same(a: Extent, b: Extent) -> bool:
+    """Whether two extents are known to be equal, in a sweep everywhere; undecided symbolic ones are not.
+
+    >>> same(3, 3)
+    True
+    """
+    backend = _backend(a, b)
+    return bool(a == b) if backend is None or backend.__name__ == "archcalc.symbols" else not backend.differ(a, b)
+
+
 def surely(condition: Any) -> bool:
     """Whether a comparison of extents holds: for a sweep anywhere in it; an undecided symbolic one does not.
 

@@ -40,8 +40,19 @@ def minimum(a: Any, b: Any) -> Any:
 
 
 def differ(a: Any, b: Any) -> bool:
-    """Whether two expressions cannot be equal."""
-    return sympy.expand(tidy(a) - tidy(b)).is_zero is False
+    """Whether two expressions are unequal even where all letters are divisible by whatever they are likely divided by.
+
+    What differs only in how it is rounded may be equal: a network may be meant for such sizes alone.
+    """
+    difference = sympy.expand(tidy(a) - tidy(b))
+    letters = sorted(difference.free_symbols, key=str)
+    if not letters:
+        return difference.is_zero is False
+    points = ({letter: _DIVISIBLE * (i + k) for i, letter in enumerate(letters)} for k in (1, 5))
+    return any(difference.subs(point).is_zero is False for point in points)
+
+
+_DIVISIBLE = 64 * 9 * 25 * 49
 
 
 def tidy(extent: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from importlib import import_module
 from reprlib import repr as shorten
@@ -64,7 +66,8 @@ def _traced(path: str, settings: Mapping[str, str], input: str, batch: str | Non
     seen = tuple(
         extent if type(extent) is int else usual for extent, usual in zip(shape, (1, 3, 224, 224), strict=False)
     )
-    network = torch_part("trace").trace(load.without_data(make), seen, name=name)
+    with redirect_stdout(sys.stderr):  # what a module prints is not part of the report
+        network = torch_part("trace").trace(load.without_data(make), seen, name=name)
     return Target(network, shape, make=make)
 
 

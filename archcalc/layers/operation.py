@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Extent, Shape, differ, exact_div, minimum, prod, surely
+from archcalc.extents import Extent, Shape, differ, minimum, prod, same, surely
 from archcalc.layers.base import ANY, AXES, Layer, elementwise
 from archcalc.nest import Axis, Nest, Operand, Role
 
@@ -119,10 +119,10 @@ class MatMul(_Operation):
 
 @dataclass(frozen=True, slots=True)
 class Reshape(_Operation):
-    """The same elements under other axes, each written as a product of input axes or as a part of one.
+    """The same elements under other axes: runs of input axes merged, or split into sizes that are baked in.
 
-    `groups` pairs runs of input axes with the output sizes they become; the first of several output sizes is
-    inferred. Raises ShapeError where an inferred size is no whole number.
+    `groups` pairs runs of input axes with the output sizes they become. Raises ShapeError where a run that is split
+    has another number of elements than was seen.
 
     >>> Reshape("view", (((0,), (1,)), ((1, 2, 3), (25088,)))).output((8, 512, 7, 7))
     (8, 25088)
@@ -143,10 +143,11 @@ class Reshape(_Operation):
         sizes: list[Extent] = []
         for axes, into in self.groups:
             whole = prod(x[axis] for axis in (*axes[1:], *axes[:1]))
-            fixed = prod(into[1:])
-            if len(into) > 1 and differ(whole % fixed, 0):
-                raise ShapeError(f"{whole} elements cannot be split into {'×'.join(map(str, into))} of any first size")
-            sizes += [whole if len(into) == 1 else exact_div(whole, fixed), *into[1:]] if into else []
+            if len(into) != 1 and not same(whole, prod(into)):
+                raise ShapeError(
+                    f"the size of {self.op} is baked in: {whole} cannot be {'×'.join(map(str, into)) or 1}"
+                )
+            sizes += [whole] if len(into) == 1 else into
         return tuple(sizes)
 
 
@@ -246,7 +247,9 @@ class Part(_Operation):
         """The given sizes. Raises ShapeError where the input has fewer."""
         x = inputs[0]
         if any(size is not None and surely(extent < size) for extent, size in zip(x, self.sizes, strict=True)):
-            raise ShapeError(f"there are no {'×'.join('any' if size is None else str(size) for size in self.sizes)} in it")
+            raise ShapeError(
+                f"there are no {'×'.join('any' if size is None else str(size) for size in self.sizes)} in it"
+            )
         return tuple(extent if size is None else size for extent, size in zip(x, self.sizes, strict=True))
 
 
@@ -321,11 +324,9 @@ class Functional(Layer):
         """The layer's nests, its parameters as inputs."""
         nests = self.layer.nests(inputs[0])
         weights = [nest.shape(operand) for nest in nests for operand in nest.operands if operand.role == "weight"]
-        if weights and (len(weights[0]) != len(inputs[1]) or any(map(differ, weights[0], inputs[1]))):
+        if weights and (len(weights[0]) != len(inputs[1]) or not all(map(same, weights[0], inputs[1]))):
             raise ShapeError(f"its weight is {inputs[1]} but would have to be {weights[0]}")
-        return tuple(
-            nest._replace(operands=tuple(_flowing(operand) for operand in nest.operands)) for nest in nests
-        )
+        return tuple(nest._replace(operands=tuple(_flowing(operand) for operand in nest.operands)) for nest in nests)
 
     def output(self, *inputs: Shape) -> Shape:
         """The layer's output."""
@@ -427,7 +428,7 @@ class Unused(Layer):
 def same_as_seen(op: str, inputs: tuple[Shape, ...], seen: tuple[Shape, ...]) -> None:
     """Raise ShapeError where an operation gets other shapes than those it was traced on."""
     for x, given in zip(inputs, seen, strict=True):
-        if len(x) != len(given) or any(map(differ, x, given)):
+        if len(x) != len(given) or not all(map(same, x, given)):
             raise ShapeError(f"the size of {op} is baked in: it was traced on {'×'.join(map(str, given))} only")
 
 
@@ -447,7 +448,8 @@ def broadcast(*shapes: Shape) -> Shape:
 def regrouped(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
     """How the axes of a view relate to those of the tensor: the shortest runs with equal numbers of elements.
 
-    Raises SpecError where the numbers of elements differ.
+    Raises SpecError where the numbers of elements differ, or where an axis of one element between others could have
+    been merged with either neighbour.
 
     >>> regrouped((2, 512, 7, 7), (2, 25088))
     (((0,), (2,)), ((1, 2, 3), (25088,)))
@@ -468,6 +470,11 @@ def regrouped(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[tuple[tu
         if groups and not (axes and sizes):  # trailing axes of one element belong to the run before them
             axes, sizes = [*groups[-1][0], *axes], [*groups.pop()[1], *sizes]
         groups.append((tuple(axes), tuple(sizes)))
+    for merged, _ in groups:
+        if len(merged) > 1 and any(before[axis] == 1 and 0 < axis < len(before) - 1 for axis in merged):
+            if all(before[axis] == 1 for axis in range(merged[1], len(before))):
+                continue
+            raise SpecError(f"a view of {before} as {after} can be read in several ways")
     return tuple(groups)
 
 

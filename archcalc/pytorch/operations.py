@@ -28,23 +28,18 @@ from archcalc.layers.operation import (
 
 
 class Call(NamedTuple):
-    """One call of an operation: its name without namespace and overload, arguments, tensors in and out."""
+    """One call of an operation: its name without namespace, overload and underscore, and what it works on.
+
+    `given` are the shapes of the tensors that flow in, as they were before the call.
+    """
 
     name: str
+    inplace: bool
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     inputs: tuple[Tensor, ...]
+    given: tuple[tuple[int, ...], ...]
     output: Tensor
-
-    @property
-    def inplace(self) -> bool:
-        """Whether the operation overwrites its first argument."""
-        return self.name.endswith("_") and not self.name.endswith("__")
-
-    @property
-    def given(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the tensors that flow in."""
-        return tuple(tuple(x.shape) for x in self.inputs)
 
     def argument(self, index: int, name: str, default: Any = None) -> Any:
         """An argument by position or name."""
@@ -79,7 +74,7 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
 
 def layer_of(call: Call) -> Layer:
     """The layer that states what a call computes; Uncounted where no rule knows it."""
-    rule = RULES.get(call.name) or RULES.get(call.name.rstrip("_"))
+    rule = RULES.get(call.name)
     return unknown(call) if rule is None else rule(call)
 
 
@@ -91,6 +86,11 @@ def unknown(call: Call) -> Layer:
 def inplace_view(call: Call) -> bool:
     """Whether the output lives in the memory of an input."""
     return call.inplace or call.output._is_view()
+
+
+def _real(rule: Rule) -> Rule:
+    """The rule for real numbers only: a complex product is several real ones."""
+    return lambda call: unknown(call) if call.output.is_complex() else rule(call)
 
 
 _ELEMENTWISE: dict[str, dict[str, int]] = {
@@ -108,7 +108,6 @@ _ELEMENTWISE: dict[str, dict[str, int]] = {
     "pow": {"pow": 1},
     "sqrt": {"sqrt": 1},
     "rsqrt": {"sqrt": 1, "div": 1},
-    "square": {"mul": 1},
     "exp": {"exp": 1},
     "expm1": {"exp": 1, "add": 1},
     "exp2": {"exp": 1},
@@ -136,24 +135,23 @@ _ELEMENTWISE: dict[str, dict[str, int]] = {
     "clamp_max": {"cmp": 1},
     "where": {},
     "masked_fill": {},
-    **{name: {"cmp": 1} for name in ("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite")},
+    **{name: {"cmp": 1} for name in ("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf")},
     **{name: {} for name in ("logical_and", "logical_or", "logical_not", "logical_xor")},
     **{name: {} for name in ("bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__")},
 }
 
 
 @operation(*_ELEMENTWISE)
+@_real
 def _elementwise(call: Call) -> Layer:
-    name = call.name if call.name in _ELEMENTWISE else call.name.rstrip("_")
-    if call.output.is_complex() and _ELEMENTWISE[name]:
-        return unknown(call)
-    return Elementwise(name, tuple(_ELEMENTWISE[name].items()), call.inplace)
+    return Elementwise(call.name, tuple(_ELEMENTWISE[call.name].items()), call.inplace)
 
 
 @operation("add")
+@_real
 def _add(call: Call) -> Layer:
-    first, *others = call.inputs
-    if len(others) == 1 and first.shape == others[0].shape and call.kwargs.get("alpha", 1) == 1:
+    first, *others = call.given
+    if others == [first] and call.kwargs.get("alpha", 1) == 1:
         return Add(inplace=call.inplace)
     scaled = (("mul", 1),) if call.kwargs.get("alpha", 1) != 1 else ()
     return Elementwise("add", (("add", 1), *scaled), call.inplace)
@@ -180,7 +178,7 @@ _ACTIVATIONS = {
 
 @operation(*_ACTIVATIONS)
 def _activation(call: Call) -> Layer:
-    kind, names = _ACTIVATIONS[call.name.rstrip("_") if call.name not in _ACTIVATIONS else call.name]
+    kind, names = _ACTIVATIONS[call.name]
     values = {name: call.argument(i, name) for i, name in enumerate(names, start=1)}
     fields = {name: value for name, value in values.items() if value is not None}
     if call.inplace:
@@ -196,17 +194,19 @@ def _hardtanh(call: Call) -> Layer:
     return KINDS["Hardtanh"](low, high, inplace=call.inplace)  # type: ignore[call-arg]
 
 
-@operation("_softmax", "_safe_softmax", "_log_softmax", "softmax", "log_softmax")
+@operation("_softmax", "_safe_softmax", "_log_softmax")
 def _softmax(call: Call) -> Layer:
     return KINDS["LogSoftmax" if "log" in call.name else "Softmax"](call.argument(1, "dim"))  # type: ignore[call-arg]
 
 
-@operation("mm", "bmm", "mv", "dot", "matmul", "vdot")
+@operation("mm", "bmm", "mv", "dot", "vdot")
+@_real
 def _product(call: Call) -> Layer:
     return MatMul(call.name)
 
 
 @operation("addmm", "baddbmm", "addmv")
+@_real
 def _added_product(call: Call) -> Layer:
     return MatMul(call.name, added=True)
 
@@ -236,12 +236,12 @@ def _reduction(call: Call) -> Layer:
     ops, finish = _REDUCTIONS[call.name]
     if len(call.inputs) == 2:  # max and min of two tensors
         return Elementwise(call.name, tuple(ops.items()))
-    x, y = call.inputs[0], call.output
-    keepdim = y.ndim == x.ndim
+    rank = len(call.given[0])
+    keepdim = call.output.ndim == rank
     index = 2 if call.name == "linalg_vector_norm" else 1
     dims = call.argument(index, "dim")
-    dims = tuple(range(x.ndim)) if dims is None or dims == [] else (dims,) if isinstance(dims, int) else tuple(dims)
-    return Reduce(call.name, tuple(ops.items()), dims, keepdim and x.ndim > 0, tuple(finish.items()))
+    dims = tuple(range(rank)) if dims is None or dims == [] else (dims,) if isinstance(dims, int) else tuple(dims)
+    return Reduce(call.name, tuple(ops.items()), dims, keepdim and rank > 0, tuple(finish.items()))
 
 
 @operation("cumsum", "cumprod")
@@ -249,7 +249,8 @@ def _cumulated(call: Call) -> Layer:
     return Elementwise(call.name, (("add" if call.name == "cumsum" else "mul", 1),))
 
 
-@operation("convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution", "convolution_overrideable")
+@operation("convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution")
+@_real
 def _convolution(call: Call) -> Layer:
     weight = call.args[1]
     bias = call.argument(2, "bias")
@@ -273,11 +274,11 @@ def _per_axis(values: Sequence[int], rank: int) -> tuple[int, ...]:
     return tuple(values) * (rank if len(values) == 1 else 1)
 
 
-@operation("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "batch_norm")
+@operation("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
 def _batch_norm(call: Call) -> Layer:
-    x = call.inputs[0]
-    kind = KINDS[f"BatchNorm{max(x.ndim - 2, 1)}d"]
-    return Functional(kind(affine=call.args[1] is not None))  # type: ignore[call-arg]
+    kind = KINDS[f"BatchNorm{max(len(call.given[0]) - 2, 1)}d"]
+    fixed = call.name.endswith("no_training") or not call.argument(5, "training", False)
+    return Functional(kind(affine=call.args[1] is not None, track_running_stats=fixed))  # type: ignore[call-arg]
 
 
 @operation("native_layer_norm")
@@ -296,7 +297,7 @@ def _embedding(call: Call) -> Layer:
     return _moved(call)
 
 
-@operation("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "max_pool1d")
+@operation("max_pool2d_with_indices", "max_pool3d_with_indices")
 def _max_pool(call: Call) -> Layer:
     rank = 3 if "3d" in call.name else 1 if "1d" in call.name else 2
     kernel = _per_axis(call.args[1], rank)
@@ -309,7 +310,7 @@ def _max_pool(call: Call) -> Layer:
     )
 
 
-@operation("avg_pool2d", "avg_pool3d", "avg_pool1d")
+@operation("avg_pool2d", "avg_pool3d")
 def _avg_pool(call: Call) -> Layer:
     rank = int(call.name[8])
     kernel = _per_axis(call.args[1], rank)
@@ -322,32 +323,35 @@ def _avg_pool(call: Call) -> Layer:
     )
 
 
-@operation("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool2d", "adaptive_avg_pool1d")
+@operation("_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
 def _adaptive_avg_pool(call: Call) -> Layer:
     rank = int(call.name[-2])
     return KINDS[f"AdaptiveAvgPool{rank}d"](tuple(call.args[1]))  # type: ignore[call-arg]
 
 
-@operation("cat", "concat")
+@operation("cat")
 def _cat(call: Call) -> Layer:
     dim = call.argument(1, "dim", 0)
     return Concat(dim) if len(call.inputs) > 1 else _alike(call)
 
 
-@operation("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten", "unflatten")
+@operation("view", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze")
 def _view(call: Call) -> Layer:
-    before, after = tuple(call.inputs[0].shape), tuple(call.output.shape)
+    before, after = tuple(call.given[0]), tuple(call.output.shape)
     if 0 in before or 0 in after:
         return _moved(call)
-    groups = regrouped(before, after)
+    try:
+        groups = regrouped(before, after)
+    except SpecError:
+        return _moved(call)
     if len(before) > 2 and len(after) == 2 and groups == (((0,), after[:1]), (tuple(range(1, len(before))), after[1:])):
         return Flatten()
     return Reshape(call.name, groups)
 
 
-@operation("permute", "transpose", "t", "numpy_T", "swapaxes", "movedim")
+@operation("permute", "transpose", "t")
 def _permute(call: Call) -> Layer:
-    rank = call.inputs[0].ndim
+    rank = len(call.given[0])
     dims = list(range(rank))
     if call.name == "permute":
         dims = [dim % rank for dim in call.args[1]]
@@ -359,32 +363,15 @@ def _permute(call: Call) -> Layer:
     return Permute(call.name, tuple(dims))
 
 
-_COPIES = ("clone", "contiguous", "copy", "_to_copy", "to", "roll", "flip", "fill", "zero", "zeros_like", "ones_like")
 _ALIKE = (
-    "empty_like",
-    "full_like",
-    "rand_like",
-    "randn_like",
-    "triu",
-    "tril",
-    "bernoulli",
-    "dropout",
-    "native_dropout",
+    *("clone", "copy", "_to_copy", "roll", "flip", "fill", "zero", "triu", "tril", "index_fill", "index_copy"),
+    *("empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "scatter", "masked_scatter"),
+    *("bernoulli", "native_dropout", "normal", "uniform"),
 )
+"""Operations that put out what has the shape of their first input, and compute nothing."""
 
 
-@operation(
-    *_COPIES,
-    *_ALIKE,
-    "index_put",
-    "index_fill",
-    "index_copy",
-    "index_add",
-    "scatter",
-    "masked_scatter",
-    "normal",
-    "uniform",
-)
+@operation(*_ALIKE)
 def _alike(call: Call) -> Layer:
     """The output has the shape of the first input."""
     return Recorded(call.name, (), tuple(call.output.shape), inplace_view(call), copied=0)
@@ -392,7 +379,7 @@ def _alike(call: Call) -> Layer:
 
 @operation("slice")
 def _slice(call: Call) -> Layer:
-    size = call.inputs[0].shape[call.argument(1, "dim", 0)]
+    size = call.given[0][call.argument(1, "dim", 0)]
     stop = call.argument(3, "end")
     return Slice(
         "slice",
@@ -408,49 +395,55 @@ def _select(call: Call) -> Layer:
     return Select(call.name, call.argument(1, "dim", 0))
 
 
-@operation("split", "split_with_sizes", "chunk", "unsafe_split", "narrow")
+PARTS = {"split", "split_with_sizes", "unsafe_split", "unbind"}
+"""Operations whose every output is a part of the input."""
+
+
+@operation("split", "split_with_sizes", "unsafe_split")
 def _part(call: Call) -> Layer:
-    pairs = zip(call.inputs[0].shape, call.output.shape, strict=True)
+    pairs = zip(call.given[0], call.output.shape, strict=True)
     return Part(call.name, tuple(None if before == after else after for before, after in pairs))
 
 
 @operation("constant_pad_nd")
 def _pad(call: Call) -> Layer:
-    pairs = zip(call.inputs[0].shape, call.output.shape, strict=True)
+    pairs = zip(call.given[0], call.output.shape, strict=True)
     return Pad(call.name, tuple(after - before for before, after in pairs))
 
 
+@operation("index_put", "_unsafe_index_put")
+def _index_put(call: Call) -> Layer:
+    return unknown(call) if call.argument(3, "accumulate", False) else _alike(call)
+
+
+@operation("adaptive_max_pool2d", "adaptive_max_pool3d")
+def _adaptive_max_pool(call: Call) -> Layer:
+    return KINDS[f"AdaptiveMaxPool{call.name[-2]}d"](tuple(call.args[1]))  # type: ignore[call-arg]
+
+
+@operation("glu")
+def _glu(call: Call) -> Layer:
+    return KINDS["GLU"](call.argument(1, "dim", -1))  # type: ignore[call-arg]
+
+
 _MOVES = (
-    *("expand", "index", "gather", "stack", "take"),
-    *("repeat", "repeat_interleave", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
-    *("replication_pad1d", "replication_pad2d", "replication_pad3d", "as_strided", "unfold", "pixel_shuffle"),
-    *("pixel_unshuffle", "channel_shuffle", "im2col", "col2im", "index_select", "masked_select"),
-    *("diagonal", "diag_embed", "alias", "detach", "lift_fresh", "item", "view_as_real"),
-    *("view_as_complex", "complex", "real", "imag", "squeeze_copy", "one_hot", "tile", "broadcast_tensors"),
-    *("arange", "zeros", "ones", "empty", "full", "scalar_tensor", "new_zeros", "new_ones", "new_empty", "new_full"),
+    *("expand", "index", "gather", "stack", "take", "repeat", "index_select", "masked_select", "unfold", "im2col"),
+    *("as_strided", "diagonal", "rot90", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "resize", "set"),
+    *(f"{mode}_pad{rank}d" for mode in ("reflection", "replication") for rank in (1, 2, 3)),
     *(
+        "view_as_real",
+        "view_as_complex",
+        "complex",
+        "_local_scalar_dense",
+        "arange",
         "linspace",
         "eye",
-        "rand",
-        "randn",
-        "randint",
-        "tensor",
-        "meshgrid",
-        "resize",
-        "set",
-        "unsafe_split",
-        "where_index",
+        "scalar_tensor",
     ),
-    *(
-        "_local_scalar_dense",
-        "new_empty_strided",
-        "empty_strided",
-        "randperm",
-        "unique_consecutive",
-        "_unique2",
-        "rot90",
-    ),
+    *("zeros", "ones", "empty", "full", "rand", "randn", "randint", "randperm", "empty_strided"),
+    *("new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided"),
 )
+"""Operations that move or make data, and compute nothing."""
 
 
 @operation(*_MOVES)

@@ -45,8 +45,10 @@ def trace(module: nn.Module, inputs: Any, /, *, name: str | None = None, **kwarg
     """
     if not isinstance(module, nn.Module):
         raise TraceError(f"trace takes an nn.Module, not {type(module).__name__}")
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise TraceError(f"{type(module).__name__} holds a ScriptModule, whose inside cannot be traced")
     arguments = _arguments(inputs)
-    name = name or type(module).__name__.lower()
+    name = type(module).__name__.lower() if name is None else name
     try:
         return _run(module, arguments, kwargs, name, torch.device("meta"))
     except TraceError as error:
@@ -87,6 +89,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.module, self.name = module, name
         self.nodes: list[Node] = []
         self.sources: dict[int, tuple[Tensor, str]] = {}
+        self.pending: dict[int, tuple[Tensor, str, Layer, str, str]] = {}
         self.taken: Counter[str] = Counter()
         self.stack: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]] = []
         self.layer: nn.Module | None = None
@@ -99,9 +102,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self.layer is not None:
+            return func(*args, **kwargs)
+        inputs = tuple(_held_tensors((args, kwargs)))
+        given = tuple([tuple(x.shape) for x in inputs])
         result = func(*args, **kwargs)
-        if self.layer is None:
-            self._operation(func, args, kwargs, result)
+        self._operation(func, args, kwargs, inputs, given, result)
         return result
 
     def enter(self, arguments: Any, kwargs: dict[str, Any]) -> None:
@@ -156,14 +162,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         held = self._held(part, path) if agrees else ()
         name = self._add(path or type(part).__name__.lower(), layer, sources, outputs[0], path, held)
         for x in outputs[1:]:
-            if id(x) not in self.sources:
-                self._add(
-                    f"{name}.output",
-                    Recorded("output", (tuple(outputs[0].shape),), tuple(x.shape), True),
-                    (name,),
-                    x,
-                    path,
-                )
+            self._also(f"{name}.output", "output", x, outputs[0], name, path)
 
     def failure(self, error: Exception) -> str:
         """Where the module failed, what it had received, and why."""
@@ -193,24 +192,42 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.counted |= {id(tensor): name for _, _, tensor in left}
         return Network(self.name, tuple(self.nodes), tuple(dict.fromkeys(outputs)))
 
-    def _operation(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+    def _operation(
+        self,
+        func: Any,
+        args: Any,
+        kwargs: Any,
+        inputs: tuple[Tensor, ...],
+        given: tuple[tuple[int, ...], ...],
+        result: Any,
+    ) -> None:
         namespace, _, qualified = func.name().partition("::")
         name = qualified.partition(".")[0]
         outputs = list(_held_tensors(result))
         if not outputs:
             return
-        inputs = tuple(_held_tensors((args, kwargs)))
         if name in _SILENT:
             self.sources[id(outputs[0])] = (outputs[0], self._source(inputs[0]))
             return
+        inplace = name.endswith("_") and not name.endswith("__")
+        name = (name[:-1] if inplace else name) if namespace == "aten" else f"{namespace}::{name}"
         sources = tuple(self._source(x) for x in inputs)
-        name = name if namespace == "aten" else f"{namespace}::{name}"
         path = self.stack[-1][0] if self.stack else ""
-        call = operations.Call(name, tuple(args), kwargs, inputs, outputs[0])
         label = f"{path}.{name.strip('_')}" if path else name.strip("_")
-        node = self._add(label, self._checked(call), sources, outputs[0], path)
-        for x in outputs[1:]:
-            self._add(label, Recorded(name, (tuple(outputs[0].shape),), tuple(x.shape), True), (node,), x, path)
+        calls = [operations.Call(name, inplace, tuple(args), kwargs, inputs, given, x) for x in outputs]
+        node = self._add(label, self._checked(calls[0]), sources, outputs[0], path)
+        for call in calls[1:]:
+            if name in operations.PARTS:
+                self._add(label, self._checked(call), sources, call.output, path)
+            else:
+                self._also(label, name, call.output, outputs[0], node, path)
+
+    def _also(self, label: str, op: str, x: Tensor, first: Tensor, node: str, path: str) -> None:
+        """A further output of a node, which becomes a row if anything reads it."""
+        if id(x) not in self.sources:
+            alike = 0 if x.shape == first.shape else -1
+            layer = Recorded(op, (tuple(first.shape),), tuple(x.shape), view=True, copied=alike)
+            self.pending[id(x)] = (x, label, layer, node, path)
 
     def _checked(self, call: operations.Call) -> Layer:
         """The call's layer, if its rule gives the shape that came out."""
@@ -243,8 +260,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = self.sources.get(id(x))
         if known is not None:
             return known[1]
-        path = self.tensors.get(id(x))
-        if path is None:
+        if id(x) in self.pending:
+            _, label, layer, node, path = self.pending.pop(id(x))
+            return self._add(label, layer, (node,), x, path)
+        path = self.tensors.get(id(x), "")
+        if not path:
             return self._add("constant", Constant(tuple(x.shape)), (), x)
         owner, _, key = path.rpartition(".")
         held = Held("tensor", tuple(x.shape), x.requires_grad, self.counted.get(id(x)))
