@@ -6,10 +6,11 @@ from archcalc import zoo
 from archcalc.analysis import Report, Row, analyze
 from archcalc.errors import ArchcalcError
 from archcalc.graph import Builder, Network, Node
+from archcalc.targets import torch_part
 
 __version__ = "0.1.0"
 
-__all__ = ["ArchcalcError", "Builder", "Network", "Node", "Report", "Row", "analyze", "trace", "zoo"]
+__all__ = ["ArchcalcError", "Builder", "Network", "Node", "Report", "Row", "analyze", "operation", "trace", "zoo"]
 
 
 def trace(module: Any, inputs: Any, /, **kwargs: Any) -> Network:
@@ -17,6 +18,15 @@ def trace(module: Any, inputs: Any, /, **kwargs: Any) -> Network:
 
     Raises TraceError, MissingPackageError.
     """
-    from archcalc.targets import torch_part
-
     return torch_part("trace").trace(module, inputs, **kwargs)  # type: ignore[no-any-return]
+
+
+def operation(*names: str | type) -> Any:
+    """Decorator: register what an operation that tracing has no rule for costs.
+
+    On a function it takes operation names and gives the layer of a call (`archcalc.pytorch.operations.operation`); on
+    a Layer class it takes the class of the modules that the layer describes (`archcalc.pytorch.modules.describes`).
+    """
+    if names and all(isinstance(name, type) for name in names):
+        return torch_part("modules").describes(*names)
+    return torch_part("operations").operation(*names)

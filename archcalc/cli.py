@@ -45,8 +45,9 @@ class Format(StrEnum):
     html = "html"
 
 
-TargetArgument = Annotated[str, typer.Argument(metavar="TARGET", help="A network of the zoo; see `archcalc list`.")]
-TargetsArgument = Annotated[list[str], typer.Argument(metavar="TARGET...", help="Networks of the zoo.")]
+TARGETS = "of the zoo (`archcalc list`), or torch:package.module:callable."
+TargetArgument = Annotated[str, typer.Argument(metavar="TARGET", help=f"A network {TARGETS}")]
+TargetsArgument = Annotated[list[str], typer.Argument(metavar="TARGET...", help=f"Networks {TARGETS}")]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="A choice of the network, such as bias=false.")
 ]

@@ -45,14 +45,14 @@ def _of(kind: str, amount: Callable[[Row], Extent]) -> Callable[[Row], Extent]:
 
 
 def _fvcore_batch_norm(row: Row) -> Extent:
-    layer = row.node.layer
+    layer = getattr(row.node.layer, "layer", row.node.layer)
     assert isinstance(layer, BatchNorm2d)
     each = (2 if layer.affine else 1) if layer.track_running_stats else (5 if layer.affine else 4)
     return each * prod(row.output)
 
 
 def _worded_padding(row: Row) -> Extent:
-    layer = row.node.layer
+    layer = getattr(row.node.layer, "layer", row.node.layer)
     return -row.macs if isinstance(layer, Conv2d) and layer.padding == "same" else 0
 
 

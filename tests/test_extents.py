@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from archcalc import analyze
 from archcalc.analysis import Costs, Report
 from archcalc.errors import InputError, ShapeError
-from archcalc.extents import as_shape, ceil_div, differ, exact_div, minimum, prod, surely, tidy
+from archcalc.extents import as_shape, ceil_div, differ, exact_div, minimum, prod, same, surely, tidy
 from archcalc.graph import Network
 from archcalc.layers import Conv2d, Flatten, Linear, MaxPool2d
 from archcalc.nest import Window
@@ -109,8 +109,12 @@ def test_differ_decides_where_it_can(a: int, b: int) -> None:
     assert differ(a, b) is (a != b)
     assert differ(as_sweep([a, b]), b) is (a != b)
     assert differ(H + a, H + b) is (a != b)
-    assert differ(H, W) is False
-    assert differ(H + a, 2 * H) is False  # equal where H = a
+    assert differ(H, W)  # a closed form holds for all values of its letters
+    assert differ(H + a, 2 * H)
+    assert differ(2 * (H // 2), H) is False  # equal where H is even
+    assert same(H + a, H + b) is (a == b)
+    assert not same(H, a)
+    assert same(as_sweep([a, a]), b) is (a == b)
     assert surely(a < b) is (a < b)
     assert surely(np.array([False, a < b])) is (a < b)
     assert surely(a > H) is False  # undecided

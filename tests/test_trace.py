@@ -19,9 +19,14 @@ from torch.nn import functional as F  # noqa: E402, N812
 from torch.nn.utils import parametrizations  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+import archcalc  # noqa: E402
 from archcalc import Report, Row, analyze, trace  # noqa: E402
 from archcalc.errors import InputError, ShapeError, SpecError, TraceError  # noqa: E402
+from archcalc.extents import Shape  # noqa: E402
+from archcalc.layers import Layer  # noqa: E402
+from archcalc.layers.base import elementwise  # noqa: E402
 from archcalc.layers.operation import Elementwise  # noqa: E402
+from archcalc.nest import Nest  # noqa: E402
 from archcalc.pytorch import operations  # noqa: E402
 
 
@@ -1226,3 +1231,36 @@ def test_module_that_cannot_be_copied_says_so() -> None:
     module = Calls(lambda s, x: x, lock=threading.Lock())
     with pytest.raises(TraceError, match="cannot be copied"):
         trace(module, (1, 3))
+
+
+class _Scale(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(x).abs() * self.factor
+
+
+def test_a_layer_class_registered_for_a_module_class_describes_it() -> None:
+    from archcalc.layers.base import KINDS
+    from archcalc.pytorch.modules import DESCRIBED
+
+    @dataclass(frozen=True, slots=True)
+    class Scaled(Layer):
+        factor: float
+
+        def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+            return (elementwise(inputs[0], {"mul": 3}),)
+
+    try:
+        archcalc.operation(_Scale)(Scaled)
+        report = analyze(trace(nn.Sequential(_Scale(2.0)), (2, 5)))
+        assert [row.kind for row in report] == ["Input", "Scaled"]
+        assert report.total.ledger == {"mul": 30}  # 3·2·5
+        assert not report.uncounted
+        with pytest.raises(SpecError, match="already a layer kind for _Scale"):
+            archcalc.operation(_Scale)(Scaled)
+    finally:
+        DESCRIBED.pop(_Scale, None)
+        KINDS.pop("Scaled", None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -17,11 +18,35 @@ _HOMES = ("torch.nn.modules.", "archcalc.pytorch.build")
 """Where the modules are defined that compute what the kind of their name states."""
 
 
+DESCRIBED: dict[type, type[Layer]] = {}
+"""Module classes of users, and the layer kinds that say what they compute."""
+
+K = TypeVar("K", bound=type[Layer])
+
+
+def describes(*classes: type[nn.Module]) -> Callable[[K], K]:
+    """Register a Layer class, whose fields are attributes of the module, as what modules of these classes compute.
+
+    Raises SpecError for a class that has one.
+    """
+
+    def register(kind: K) -> K:
+        for one in classes:
+            if one in DESCRIBED:
+                raise SpecError(f"there is already a layer kind for {one.__name__}")
+            DESCRIBED[one] = kind
+        return kind
+
+    return register
+
+
 def layer_of(module: nn.Module) -> Layer | None:
     """The layer of a module whose class is one of torch.nn's with a kind, or a subclass that computes alike."""
     if module.__dict__.get("forward") is not None or isinstance(module.__dict__.get("weight"), Tensor):
         return None  # a weight that is no parameter is computed by a hook
     for base in type(module).__mro__:
+        if base in DESCRIBED:
+            return _converted(module, DESCRIBED[base])
         if base.__module__.startswith(_HOMES) and base.__name__ in KINDS:
             return None if _overrides(type(module), base) else _converted(module, KINDS[base.__name__])
     return None
