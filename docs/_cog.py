@@ -225,6 +225,13 @@ SHAPES: Mapping[str, tuple[tuple[int, ...], ...]] = {
 }
 
 
+CHOSEN: Mapping[str, Mapping[str, Any]] = {
+    **{name: {"scale_factor": 2.0} for name in ("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d")},
+    "FractionalMaxPool2d": {"output_size": 3},
+}
+"""Fields without which a kind makes no sense, though each has a default."""
+
+
 def layer_kinds() -> None:
     """Every layer kind by family: what it is, its fields, the loops and operations of its nests on a small input."""
     families: dict[str, list[tuple[object, ...]]] = {}
@@ -235,7 +242,7 @@ def layer_kinds() -> None:
         required = [field.name for field in fields(kind) if field.default is MISSING]
         sizes = {"1d": (6,), "3d": (6, 6, 6)}.get(name[-2:], (6, 6))
         shapes = SHAPES.get(name, ((1, 8, *sizes),))
-        extra = {"scale_factor": 2.0} if name.startswith("Upsampl") else {}
+        extra = dict(CHOSEN.get(name, {}))
         modes = {"kernel_size": tuple(2 for _ in sizes)} if "kernel_size" in required else {}
         layer = kind(**{field: FIELDS[field] for field in required} | modes | extra)
         loops = "<br>".join(

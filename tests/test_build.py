@@ -294,7 +294,7 @@ def test_networks_of_several_inputs_are_refused() -> None:
 
 
 @pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("kind", ["Whirl", "Parameter", "functional"])
+@pytest.mark.parametrize("kind", ["Whirl", "parameter", "functional"])
 def test_unknown_kind_is_named(kind: str) -> None:
     made: Any = dataclass(frozen=True)(type(kind, (Layer,), {"output": lambda self, *inputs: inputs[0]}))
     with pytest.raises(CheckError, match=rf"spin: .*{kind}"):

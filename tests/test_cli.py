@@ -338,11 +338,13 @@ def test_json_contract(shell: Shell) -> None:
         "biases": 64,
         "params": 1792,
         "buffers": 0,
+        "frozen": 0,
         "macs": 86704128,
         "ledger": {"mac": 86704128, "bias_add": 3211264},
         "receptive_field": [3, 3],
         "jump": [1, 1],
         "counted": True,
+        "shared": {},
         "cost": 86704128,
     }
     assert working["weights"] == "(3·3·3)·64 = 1,728"

@@ -45,9 +45,10 @@ class Layer:
     """False for an operation there is no rule for."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # `slots=True` makes the dataclass decorator create the class a second time; the second one is the real one.
+        # `slots=True` makes the dataclass decorator create the class a second time; the second one is the real one, as
+        # in a notebook whose cell is run again.
         known = KINDS.get(cls.__name__)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        if known is not None and known.__module__ != cls.__module__:
             raise SpecError(f"there is already a layer kind called {cls.__name__}, in {known.__module__}")
         if not cls.__name__.startswith("_"):
             KINDS[cls.__name__] = cls

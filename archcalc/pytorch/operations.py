@@ -85,7 +85,7 @@ def unknown(call: Call) -> Layer:
 
 def inplace_view(call: Call) -> bool:
     """Whether the output lives in the memory of an input."""
-    return call.inplace or call.output._is_view()
+    return call.inplace or call.name in _VIEWS
 
 
 def _real(rule: Rule) -> Rule:
@@ -343,7 +343,7 @@ def _view(call: Call) -> Layer:
     try:
         groups = regrouped(before, after)
     except SpecError:
-        return _moved(call)
+        return Recorded(call.name, call.given, after, view=True)
     if len(before) > 2 and len(after) == 2 and groups == (((0,), after[:1]), (tuple(range(1, len(before))), after[1:])):
         return Flatten()
     return Reshape(call.name, groups)
@@ -361,6 +361,10 @@ def _permute(call: Call) -> Layer:
     else:
         dims.reverse()
     return Permute(call.name, tuple(dims))
+
+
+_VIEWS = {"expand", "as_strided", "diagonal", "unfold", "view_as_real", "view_as_complex"}
+"""Operations without a layer of their own that put out a view."""
 
 
 _ALIKE = (
