@@ -227,7 +227,7 @@ SHAPES: Mapping[str, tuple[tuple[int, ...], ...]] = {
 
 CHOSEN: Mapping[str, Mapping[str, Any]] = {
     **{name: {"scale_factor": 2.0} for name in ("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d")},
-    "FractionalMaxPool2d": {"output_size": 3},
+    **{name: {"output_size": 3} for name in ("FractionalMaxPool2d", "FractionalMaxPool3d")},
 }
 """Fields without which a kind makes no sense, though each has a default."""
 

@@ -84,7 +84,7 @@ def test_a_kind_that_moves_data_has_the_shape_of_torch_and_costs_nothing(
     assert reference is None or not reference.state_dict()
 
 
-RANDOM = {"FractionalMaxPool2d"}
+RANDOM = {"FractionalMaxPool2d", "FractionalMaxPool3d"}
 """Kinds whose windows lie at random places, so that no nest says where; test_trace compares their outputs' shapes."""
 
 PROVED_ELSEWHERE = more_programs.PROGRAMS.keys() | more_kinds.MOVED | nd_programs.PROGRAMS.keys() | RANDOM

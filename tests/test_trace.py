@@ -750,6 +750,7 @@ def test_bilinear() -> None:
         (nn.AdaptiveMaxPool1d(3), (2, 4, 9)),
         (nn.LPPool2d(2, 2), (2, 4, 8, 8)),
         (nn.FractionalMaxPool2d(2, output_size=3), (2, 4, 8, 8)),
+        (nn.FractionalMaxPool3d(2, output_ratio=0.5), (2, 4, 8, 8, 8)),
         (nn.PReLU(4), (2, 4, 5, 5)),
         (nn.GLU(1), (2, 4, 5)),
         (nn.Softmax(-1), (2, 4)),

@@ -247,9 +247,8 @@ class Part(_Operation):
         """The given sizes. Raises ShapeError where the input has fewer."""
         x = inputs[0]
         if any(size is not None and surely(extent < size) for extent, size in zip(x, self.sizes, strict=True)):
-            raise ShapeError(
-                f"there are no {'×'.join('any' if size is None else str(size) for size in self.sizes)} in it"
-            )
+            wanted = "×".join("any" if size is None else str(size) for size in self.sizes)
+            raise ShapeError(f"{self.op} takes {wanted}, which is not in it")
         return tuple(extent if size is None else size for extent, size in zip(x, self.sizes, strict=True))
 
 

@@ -247,43 +247,66 @@ class LPPool3d(_LPPool):
 
 
 @dataclass(frozen=True, slots=True)
-class FractionalMaxPool2d(Layer):
-    """Largest value of windows at random places: one comparison for each tap (Graham 2014).
-
-    As `torch.nn.FractionalMaxPool2d`. The output's size is given, or its ratio to the input's.
-
-    >>> FractionalMaxPool2d(2, output_ratio=0.5).output((1, 64, 9, 9))
-    (1, 64, 4, 4)
-    """
+class _FractionalMaxPool(Layer):
+    """Largest value of windows at random places; the output's size is given, or its ratio to the input's."""
 
     kernel_size: Ints
     output_size: Ints | None = None
     output_ratio: float | tuple[float, ...] | None = None
 
+    rank: ClassVar[int]
     local: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        set_ints(self, "kernel_size", 2, 1)
+        set_ints(self, "kernel_size", self.rank, 1)
         if (self.output_size is None) == (self.output_ratio is None):
             raise SpecError("one of output_size and output_ratio must be given")
         if self.output_size is not None:
-            set_ints(self, "output_size", 2, 1)
+            set_ints(self, "output_size", self.rank, 1)
         elif not isinstance(self.output_ratio, tuple):
-            object.__setattr__(self, "output_ratio", (self.output_ratio,) * 2)
+            object.__setattr__(self, "output_ratio", (self.output_ratio,) * self.rank)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """Comparisons of every tap with the largest so far. Raises ShapeError for a ratio of what is no number."""
         (x,) = inputs
-        check_image(x, 2)
+        check_image(x, self.rank)
         sizes = ints(self.output_size) if self.output_size is not None else self._scaled(x)
-        loops = dict(zip("NCPQRS", (*x[:2], *sizes, *ints(self.kernel_size)), strict=True))
-        return (Nest(loops, {"cmp": 1}, (Operand("output", "output", dense("N", "C", "P", "Q")),)),)
+        places = PLACES[-self.rank :]
+        letters = ("N", "C", *places, *TAPS[-self.rank :])
+        loops = dict(zip(letters, (*x[:2], *sizes, *ints(self.kernel_size)), strict=True))
+        return (Nest(loops, {"cmp": 1}, (Operand("output", "output", dense("N", "C", *places)),)),)
 
     def _scaled(self, x: Shape) -> tuple[int, ...]:
         assert isinstance(self.output_ratio, tuple)
         if any(type(extent) is not int for extent in x[2:]):
-            raise ShapeError("output_ratio needs height and width as whole numbers")
+            raise ShapeError("output_ratio needs an image whose sides are whole numbers")
         return tuple(int(extent * ratio) for extent, ratio in zip(x[2:], self.output_ratio, strict=True))
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """Largest value of windows at random places: one comparison for each tap (Graham 2014).
+
+    As `torch.nn.FractionalMaxPool2d`.
+
+    >>> FractionalMaxPool2d(2, output_ratio=0.5).output((1, 64, 9, 9))
+    (1, 64, 4, 4)
+    """
+
+    __slots__ = ()
+
+    rank: ClassVar[int] = 2
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """Largest value of windows at random places in volumes (`torch.nn.FractionalMaxPool3d`).
+
+    >>> FractionalMaxPool3d(2, output_size=3).output((1, 4, 9, 9, 9))
+    (1, 4, 3, 3, 3)
+    """
+
+    __slots__ = ()
+
+    rank: ClassVar[int] = 3
 
 
 @dataclass(frozen=True, slots=True)

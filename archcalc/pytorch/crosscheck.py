@@ -206,8 +206,15 @@ class _Beside:
         ]
         causes = [(cause.name, sum(map(cause.amount, self.report.rows))) for cause in convention.causes]
         named = tuple((name, amount) for name, amount in causes if amount)
+        blind = (*counted.unsupported, *(f"{row.name} (by archcalc)" for row in self.report.uncounted))
         yield self._compare(
-            convention.header, total.macs, counted.total, tool, layers, causes=named, unsupported=counted.unsupported
+            convention.header,
+            total.macs,
+            counted.total,
+            tool,
+            layers,
+            causes=named,
+            unsupported=blind,
         )
         if counted.params is not None:
             yield self._compare(f"params ({tool})", total.params, counted.params, tool)
