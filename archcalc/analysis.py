@@ -80,6 +80,7 @@ class Work:
         self.nests = layer.nests(*inputs)
         self.output = self.nests[-1].output if self.nests else layer.output(*inputs)
         self.activations = 0 if layer.in_place else prod(self.output)
+        self.still = len(inputs) == 1 and layer.local and receptive.still(inputs[0], self.output, self.nests)
         self.ledger = ledger(self.nests)
         self.sizes = sizes(self.nests)
 
@@ -133,6 +134,8 @@ class Row(Costs):
         return self.work.activations
 
     def _size(self, role: Role) -> Extent:
+        if not self.node.held:
+            return self.work.sizes[role]
         elsewhere = {held.name for held in self.node.held if held.counted_by}
         return self.work.size(role, elsewhere) if elsewhere else self.work.size(role)
 
@@ -309,9 +312,10 @@ def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:
         if sources:
             shapes = tuple([source.work.output for source in sources])
             work = _work(node, shapes, works)
-            fields = receptive.fold(
-                [source.fields for source in sources], shapes, work.output, work.nests, local=node.layer.local
-            )
+            fields = sources[0].fields
+            if not work.still:
+                seen = [source.fields for source in sources]
+                fields = receptive.fold(seen, shapes, work.output, work.nests, local=node.layer.local)
             row = Row(node, sources, work, fields)
         elif isinstance(node.layer, Input):
             work = Work(Input(given) if shape is not None else node.layer, ())

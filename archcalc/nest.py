@@ -158,8 +158,10 @@ def ledger(nests: tuple[Nest, ...]) -> Ledger:
     """Operations of all nests together."""
     result = Ledger()
     for nest in nests:
-        iterations = nest.iterations
-        result.add({op: iterations if times == 1 else times * iterations for op, times in nest.ops.items()})
+        iterations = math.prod(nest.loops.values())
+        for op, times in nest.ops.items():
+            amount = iterations if times == 1 else times * iterations
+            result[op] = result[op] + amount if op in result else amount
     return result
 
 
@@ -167,7 +169,10 @@ def sizes(nests: tuple[Nest, ...], but: Collection[str] = ()) -> dict[Role, Exte
     """Elements of weights, biases and buffers of all nests together, but for operands of these names."""
     result: dict[Role, Extent] = {"weight": 0, "bias": 0, "buffer": 0}
     for nest in nests:
-        for operand in nest.operands:
-            if operand.role in result and operand.name not in but:
-                result[operand.role] = result[operand.role] + math.prod([nest.extent(axis) for axis in operand.axes])
+        for name, role, axes in nest.operands:
+            if role in result and name not in but:
+                elements: Extent = 1
+                for axis in axes:
+                    elements = elements * nest.extent(axis)
+                result[role] = result[role] + elements
     return result

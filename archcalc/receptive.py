@@ -74,6 +74,14 @@ def fold(
     return result
 
 
+def still(given: Shape, output: Shape, nests: Sequence[Nest]) -> bool:
+    """Whether every output sees what the input in its place sees, as where every element is worked on alone."""
+    return len(given) == len(output) and all(
+        nest.operands[0].axes == nest.operands[-1].axes and all(type(axis) is tuple for axis in nest.operands[0].axes)
+        for nest in nests
+    )
+
+
 def _step(field: Field | None, axis: Axis, written: Axis, nest: Nest) -> Field | None:
     if field is None:
         return None

@@ -128,7 +128,6 @@ class _Conv(_Convolution):
                 )
 
 
-@dataclass(frozen=True, slots=True)
 class Conv1d(_Conv):
     """1-D convolution: weights (S·C/G)·K, MACs N·Q·K·(S·C/G) (Dumoulin & Visin 2016; `torch.nn.Conv1d`).
 
@@ -136,10 +135,11 @@ class Conv1d(_Conv):
     (1, 384, 1500)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
 class Conv2d(_Conv):
     """2-D convolution: weights (R·S·C/G)·K, MACs N·P·Q·K·(R·S·C/G) (Dumoulin & Visin 2016; `torch.nn.Conv2d`).
 
@@ -147,16 +147,19 @@ class Conv2d(_Conv):
     (1, 96, 55, 55)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 2
 
 
-@dataclass(frozen=True, slots=True)
 class Conv3d(_Conv):
     """3-D convolution: weights (T·R·S·C/G)·K, MACs N·O·P·Q·K·(T·R·S·C/G) (Tran et al. 2015; `torch.nn.Conv3d`).
 
     >>> Conv3d(64, 3, padding=1).output((1, 3, 16, 112, 112))
     (1, 64, 16, 112, 112)
     """
+
+    __slots__ = ()
 
     rank: ClassVar[int] = 3
 
@@ -199,7 +202,6 @@ class _ConvTranspose(_Convolution):
             yield Scatter(PLACES[i], Window(SPACE[i], TAPS[i], stride, dilation, padding, padding), extra)
 
 
-@dataclass(frozen=True, slots=True)
 class ConvTranspose1d(_ConvTranspose):
     """1-D transposed convolution: weights (S)·C·K/G, MACs N·W·K·(S·C/G) (`torch.nn.ConvTranspose1d`).
 
@@ -209,10 +211,11 @@ class ConvTranspose1d(_ConvTranspose):
     (1, 8, 100)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
 class ConvTranspose2d(_ConvTranspose):
     """2-D transposed convolution: weights (R·S)·C·K/G, MACs N·H·W·K·(R·S·C/G) (`torch.nn.ConvTranspose2d`).
 
@@ -222,10 +225,11 @@ class ConvTranspose2d(_ConvTranspose):
     (1, 64, 112, 112)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 2
 
 
-@dataclass(frozen=True, slots=True)
 class ConvTranspose3d(_ConvTranspose):
     """3-D transposed convolution: weights (T·R·S)·C·K/G, MACs N·D·H·W·K·(T·R·S·C/G) (`torch.nn.ConvTranspose3d`).
 
@@ -234,6 +238,8 @@ class ConvTranspose3d(_ConvTranspose):
     >>> ConvTranspose3d(32, 2, stride=2).output((1, 64, 8, 8, 8))
     (1, 32, 16, 16, 16)
     """
+
+    __slots__ = ()
 
     rank: ClassVar[int] = 3
 

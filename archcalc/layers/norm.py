@@ -108,7 +108,6 @@ def _bias_if_missing(arguments: dict[str, Any], affine: bool) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name != "bias" or value != affine}
 
 
-@dataclass(frozen=True, slots=True)
 class BatchNorm1d(_ByChannel):
     """Batch normalisation of vectors or signals: a scale and a shift (Ioffe & Szegedy 2015, algorithm 2).
 
@@ -119,10 +118,11 @@ class BatchNorm1d(_ByChannel):
     {'mul': 1, 'add': 1}
     """
 
+    __slots__ = ()
+
     ranks: ClassVar[tuple[int, ...]] = (0, 1)
 
 
-@dataclass(frozen=True, slots=True)
 class BatchNorm2d(_ByChannel):
     """Batch normalisation at inference: one scale and one shift an element (Ioffe & Szegedy 2015, algorithm 2).
 
@@ -133,10 +133,11 @@ class BatchNorm2d(_ByChannel):
     802816
     """
 
+    __slots__ = ()
+
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
 
-@dataclass(frozen=True, slots=True)
 class BatchNorm3d(_ByChannel):
     """Batch normalisation of volumes: one scale and one shift an element (Ioffe & Szegedy 2015, algorithm 2).
 
@@ -146,6 +147,8 @@ class BatchNorm3d(_ByChannel):
     >>> BatchNorm3d().output((1, 64, 16, 56, 56))
     (1, 64, 16, 56, 56)
     """
+
+    __slots__ = ()
 
     ranks: ClassVar[tuple[int, ...]] = (3,)
 
@@ -159,7 +162,6 @@ class _InstanceNorm(_ByChannel):
         return ("N", "C")
 
 
-@dataclass(frozen=True, slots=True)
 class InstanceNorm1d(_InstanceNorm):
     """Normalisation by mean and variance of each channel of each signal (Ulyanov et al. 2016, equation 3).
 
@@ -167,10 +169,11 @@ class InstanceNorm1d(_InstanceNorm):
     [{'add': 1}, {'div': 1}, {'add': 1}]
     """
 
+    __slots__ = ()
+
     ranks: ClassVar[tuple[int, ...]] = (1,)
 
 
-@dataclass(frozen=True, slots=True)
 class InstanceNorm2d(_InstanceNorm):
     """Normalisation by mean and variance of each channel of each image (Ulyanov et al. 2016, equation 3).
 
@@ -178,16 +181,19 @@ class InstanceNorm2d(_InstanceNorm):
     [{'mul': 1, 'add': 1}, {'div': 2, 'add': 1, 'sqrt': 1}, {'mul': 2, 'add': 1}]
     """
 
+    __slots__ = ()
+
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
 
-@dataclass(frozen=True, slots=True)
 class InstanceNorm3d(_InstanceNorm):
     """Normalisation by mean and variance of each channel of each volume (Ulyanov et al. 2016, equation 3).
 
     >>> InstanceNorm3d().output((1, 64, 16, 32, 32))
     (1, 64, 16, 32, 32)
     """
+
+    __slots__ = ()
 
     ranks: ClassVar[tuple[int, ...]] = (3,)
 

@@ -294,9 +294,10 @@ class Recorded(_Operation):
         return self.shape
 
 
-@dataclass(frozen=True, slots=True)
 class Uncounted(Recorded):
     """An operation there is no rule for."""
+
+    __slots__ = ()
 
     counted: ClassVar[bool] = False
 

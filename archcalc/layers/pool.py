@@ -90,7 +90,6 @@ class _MaxPool(_Pool):
         return (_windows(x, {"cmp": 1}, *window, ceil=self.ceil_mode),)
 
 
-@dataclass(frozen=True, slots=True)
 class MaxPool1d(_MaxPool):
     """Largest value of each window: one comparison for each tap, padding included (`torch.nn.MaxPool1d`).
 
@@ -98,10 +97,11 @@ class MaxPool1d(_MaxPool):
     (1, 96, 27)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
 class MaxPool2d(_MaxPool):
     """Largest value of each window: one comparison for each tap, padding included (`torch.nn.MaxPool2d`).
 
@@ -109,16 +109,19 @@ class MaxPool2d(_MaxPool):
     (1, 96, 27, 27)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 2
 
 
-@dataclass(frozen=True, slots=True)
 class MaxPool3d(_MaxPool):
     """Largest value of each window: one comparison for each tap, padding included (`torch.nn.MaxPool3d`).
 
     >>> MaxPool3d((1, 2, 2)).output((1, 64, 16, 112, 112))
     (1, 64, 16, 56, 56)
     """
+
+    __slots__ = ()
 
     rank: ClassVar[int] = 3
 
@@ -147,7 +150,6 @@ class _AvgPoolBy(_AvgPool):
                 raise SpecError("divisor_override is 0; sums cannot be divided by it")
 
 
-@dataclass(frozen=True, slots=True)
 class AvgPool1d(_AvgPool):
     """Mean of each window: one addition for each tap, one division for each output (`torch.nn.AvgPool1d`).
 
@@ -155,10 +157,11 @@ class AvgPool1d(_AvgPool):
     (1, 6, 14)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
 class AvgPool2d(_AvgPoolBy):
     """Mean of each window: one addition for each tap, one division for each output (`torch.nn.AvgPool2d`).
 
@@ -166,16 +169,19 @@ class AvgPool2d(_AvgPoolBy):
     (1, 6, 14, 14)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 2
 
 
-@dataclass(frozen=True, slots=True)
 class AvgPool3d(_AvgPoolBy):
     """Mean of each window: one addition for each tap, one division for each output (`torch.nn.AvgPool3d`).
 
     >>> AvgPool3d((2, 7, 7)).output((1, 1024, 8, 7, 7))
     (1, 1024, 4, 1, 1)
     """
+
+    __slots__ = ()
 
     rank: ClassVar[int] = 3
 
@@ -208,13 +214,14 @@ class _LPPool(Layer):
         return powers, _each(powers, {"pow": 1})
 
 
-@dataclass(frozen=True, slots=True)
 class LPPool1d(_LPPool):
     """(Sum of x^p over a window)^(1/p): a power and an addition for each tap, a root for each (`torch.nn.LPPool1d`).
 
     >>> LPPool1d(2, 3, stride=2).output((1, 96, 55))
     (1, 96, 27)
     """
+
+    __slots__ = ()
 
     rank: ClassVar[int] = 1
 
@@ -224,7 +231,6 @@ class LPPool1d(_LPPool):
         return Layer.arguments(self, *inputs) | windows
 
 
-@dataclass(frozen=True, slots=True)
 class LPPool2d(_LPPool):
     """(Sum of x^p over a window)^(1/p): a power and an addition for each tap, a root for each (`torch.nn.LPPool2d`).
 
@@ -232,16 +238,19 @@ class LPPool2d(_LPPool):
     (1, 96, 27, 27)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 2
 
 
-@dataclass(frozen=True, slots=True)
 class LPPool3d(_LPPool):
     """(Sum of x^p over a window)^(1/p): a power and an addition for each tap, a root for each (`torch.nn.LPPool3d`).
 
     >>> LPPool3d(2, 2).output((1, 96, 8, 56, 56))
     (1, 96, 4, 28, 28)
     """
+
+    __slots__ = ()
 
     rank: ClassVar[int] = 3
 
@@ -360,7 +369,6 @@ class _AdaptiveMaxPool(_AdaptivePool):
         return (self._bins(inputs[0], "cmp"),)
 
 
-@dataclass(frozen=True, slots=True)
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):
     """Mean over a given number of bins, whatever the input's size (`torch.nn.AdaptiveAvgPool1d`).
 
@@ -368,10 +376,11 @@ class AdaptiveAvgPool1d(_AdaptiveAvgPool):
     (1, 512, 1)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
 class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """Mean over a grid of bins of a given size, whatever the input's (`torch.nn.AdaptiveAvgPool2d`).
 
@@ -379,10 +388,11 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     (1, 512, 1, 1)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 2
 
 
-@dataclass(frozen=True, slots=True)
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     """Mean over a grid of bins of a given size, whatever the input's (`torch.nn.AdaptiveAvgPool3d`).
 
@@ -390,10 +400,11 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     (1, 512, 4, 1, 1)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 3
 
 
-@dataclass(frozen=True, slots=True)
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """Largest value of each of a given number of bins (`torch.nn.AdaptiveMaxPool1d`).
 
@@ -401,10 +412,11 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     (1, 512, 1)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """Largest value of each bin of a grid of a given size (`torch.nn.AdaptiveMaxPool2d`).
 
@@ -412,15 +424,18 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     (1, 512, 1, 1)
     """
 
+    __slots__ = ()
+
     rank: ClassVar[int] = 2
 
 
-@dataclass(frozen=True, slots=True)
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """Largest value of each bin of a grid of a given size (`torch.nn.AdaptiveMaxPool3d`).
 
     >>> AdaptiveMaxPool3d((None, 1, 1)).output((1, 512, 4, 7, 7))
     (1, 512, 4, 1, 1)
     """
+
+    __slots__ = ()
 
     rank: ClassVar[int] = 3
