@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from archcalc.errors import SpecError
 from archcalc.extents import Extent, Shape
-from archcalc.layers.base import Layer, check_int, check_rank
+from archcalc.layers.base import ANY, Layer, check_int, check_rank
 from archcalc.nest import Axis, Nest, Operand
 
 _GATES: Mapping[str, int] = {"RNN": 1, "LSTM": 4, "GRU": 3}
@@ -78,6 +78,7 @@ class _Recurrent(Layer):
     dropout: float = 0.0
     bidirectional: bool = False
 
+    inputs: ClassVar[int | None] = ANY
     inferred: ClassVar[dict[str, int]] = {"input_size": -1}
     local: ClassVar[bool] = False
 
@@ -169,6 +170,7 @@ class _RecurrentCell(Layer):
     hidden_size: int
     bias: bool = True
 
+    inputs: ClassVar[int | None] = ANY
     inferred: ClassVar[dict[str, int]] = {"input_size": -1}
 
     def __post_init__(self) -> None:
