@@ -33,7 +33,7 @@ def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
     no_change = [None] * (len(columns) - len(reports) - 1)
     rows: list[tuple[Cell, ...]] = [
         ("input", *(units.shape(report.input) for report in reports), *no_change),
-        ("output", *(units.shape(_output(report)) for report in reports), *no_change),
+        ("output", *(units.shape(report.output) for report in reports), *no_change),
         ("layers", *map(_layers, reports), *no_change),
     ]
     for name, amount in _quantities(reports, convention(convention_name)):
@@ -64,7 +64,7 @@ def comparison_record(reports: Sequence[Report], convention_name: str = "mac") -
             {
                 "network": report.network.name,
                 "input": plain(report.input),
-                "output": plain(_output(report)),
+                "output": plain(report.output),
                 "layers": _layers(report),
                 **{name: plain(amount(report)) for name, amount in _quantities(reports, rule)},
                 "uncounted": [row.name for row in report.uncounted],
@@ -81,10 +81,6 @@ def _at_least_two(reports: Sequence[Report]) -> None:
 
 def _layers(report: Report) -> int:
     return sum(row.kind != "Input" for row in report.rows)
-
-
-def _output(report: Report) -> Any:
-    return report.output
 
 
 def _quantities(reports: Sequence[Report], rule: Convention) -> list[Quantity]:

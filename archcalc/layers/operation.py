@@ -28,6 +28,17 @@ class _Operation(Layer):
         return self.op
 
 
+class _View(_Operation):
+    __slots__ = ()
+
+    local: ClassVar[bool] = False
+
+    @property
+    def in_place(self) -> bool:
+        """The same memory."""
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Elementwise(_Operation):
     """An operation on every element of tensors that are broadcast against each other.
@@ -118,7 +129,7 @@ class MatMul(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Reshape(_Operation):
+class Reshape(_View):
     """The same elements under other axes: runs of input axes merged, or split into sizes that are baked in.
 
     `groups` pairs runs of input axes with the output sizes they become. Raises ShapeError where a run that is split
@@ -129,13 +140,6 @@ class Reshape(_Operation):
     """
 
     groups: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
-
-    local: ClassVar[bool] = False
-
-    @property
-    def in_place(self) -> bool:
-        """The same memory."""
-        return True
 
     def output(self, *inputs: Shape) -> Shape:
         """The input's axes merged and split."""
@@ -152,7 +156,7 @@ class Reshape(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Permute(_Operation):
+class Permute(_View):
     """The axes in another order.
 
     >>> Permute("permute", (0, 2, 3, 1)).output((1, 96, 56, 56))
@@ -161,20 +165,13 @@ class Permute(_Operation):
 
     dims: tuple[int, ...] = ()
 
-    local: ClassVar[bool] = False
-
-    @property
-    def in_place(self) -> bool:
-        """A view."""
-        return True
-
     def output(self, *inputs: Shape) -> Shape:
         """The extents in the order of `dims`."""
         return tuple(inputs[0][dim] for dim in self.dims)
 
 
 @dataclass(frozen=True, slots=True)
-class Slice(_Operation):
+class Slice(_View):
     """Every step-th position of an axis from start to before stop, counted from the end where they are negative.
 
     >>> Slice("slice", 2, stop=None, step=2).output((1, 96, 7, 7))
@@ -185,13 +182,6 @@ class Slice(_Operation):
     start: int = 0
     stop: int | None = None
     step: int = 1
-
-    local: ClassVar[bool] = False
-
-    @property
-    def in_place(self) -> bool:
-        """A view."""
-        return True
 
     def output(self, *inputs: Shape) -> Shape:
         """The input's shape, one axis shorter in length."""
@@ -204,7 +194,7 @@ class Slice(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Select(_Operation):
+class Select(_View):
     """One position of an axis, which is gone then.
 
     >>> Select("select", 1).output((1, 197, 768))
@@ -213,13 +203,6 @@ class Select(_Operation):
 
     dim: int = 0
 
-    local: ClassVar[bool] = False
-
-    @property
-    def in_place(self) -> bool:
-        """A view."""
-        return True
-
     def output(self, *inputs: Shape) -> Shape:
         """The input's shape without the axis."""
         dim = self.dim % len(inputs[0])
@@ -227,7 +210,7 @@ class Select(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Part(_Operation):
+class Part(_View):
     """A part of a tensor whose size along some axes is given; None keeps the input's.
 
     >>> Part("split", (None, 58, None, None)).output((1, 116, 28, 28))
@@ -235,13 +218,6 @@ class Part(_Operation):
     """
 
     sizes: tuple[int | None, ...] = ()
-
-    local: ClassVar[bool] = False
-
-    @property
-    def in_place(self) -> bool:
-        """A view."""
-        return True
 
     def output(self, *inputs: Shape) -> Shape:
         """The given sizes. Raises ShapeError where the input has fewer."""
@@ -372,10 +348,7 @@ class Parameter(Layer):
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """No work; the loops are the axes."""
-        letters = tuple(f"D{i}" for i in range(len(self.shape)))
-        axes = tuple((letter,) for letter in letters)
-        loops = dict(zip(letters, self.shape, strict=True))
-        return (Nest(loops, {}, (Operand("tensor", self.role, axes), Operand("output", "output", axes))),)
+        return (_idle("tensor", self.role, self.shape),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,17 +385,16 @@ class Unused(Layer):
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """No work: one nest without operations a tensor."""
-        return tuple(
-            Parameter(shape, role)
-            .nests()[0]
-            ._replace(
-                operands=(
-                    Operand(name, role, Parameter(shape, role).nests()[0].operands[0].axes),
-                    Operand("output", "output", ()),
-                )
-            )
-            for name, role, shape in self.tensors
-        )
+        idle = (_idle(*tensor) for tensor in self.tensors)
+        return tuple(nest._replace(operands=(nest.operands[0], Operand("output", "output", ()))) for nest in idle)
+
+
+def _idle(name: str, role: Role, shape: tuple[int, ...]) -> Nest:
+    """A nest that does nothing but hold a tensor, which it puts out."""
+    letters = tuple(f"D{i}" for i in range(len(shape)))
+    axes = tuple((letter,) for letter in letters)
+    operands = (Operand(name, role, axes), Operand("output", "output", axes))
+    return Nest(dict(zip(letters, shape, strict=True)), {}, operands)
 
 
 def same_as_seen(op: str, inputs: tuple[Shape, ...], seen: tuple[Shape, ...]) -> None:
