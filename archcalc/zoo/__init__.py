@@ -1,30 +1,20 @@
-"""The zoo: published networks as ordinary specs, one file a family; their choices are keyword arguments."""
+"""The zoo: published networks as ordinary specs, one file a family; their choices are keyword arguments.
 
-from archcalc.zoo.alexnet import alexnet, alexnet_torchvision
-from archcalc.zoo.inception import inception_naive, inception_reduced
-from archcalc.zoo.registry import ENTRIES, Entry, entry, find
-from archcalc.zoo.resnet import plain18, plain34, resnet18, resnet34, resnet50, resnet101, resnet152
-from archcalc.zoo.vgg import vgg11, vgg13, vgg16, vgg16c, vgg19
+`zoo.vgg19()` is the network called vgg19; its family is imported when it is first asked for.
+"""
 
-__all__ = [
-    "ENTRIES",
-    "Entry",
-    "alexnet",
-    "alexnet_torchvision",
-    "entry",
-    "find",
-    "inception_naive",
-    "inception_reduced",
-    "plain18",
-    "plain34",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg16c",
-    "vgg19",
-]
+from archcalc.zoo.registry import ENTRIES, Entry, Recipe, entry, find
+
+__all__ = ["ENTRIES", "Entry", "entry", "find"]
+
+_FUNCTIONS = {name.replace("-", "_"): name for name in ENTRIES}
+
+
+def __getattr__(name: str) -> Recipe:
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return ENTRIES[_FUNCTIONS[name]].recipe
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_FUNCTIONS]

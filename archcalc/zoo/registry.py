@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from reprlib import repr as shorten
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -71,8 +72,45 @@ class Entry:
         return self.torchvision(self.choices | dict(choices)) if self.torchvision else None
 
 
-ENTRIES: dict[str, Entry] = {}
-"""Every entry by name, in the order they were written down."""
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "alexnets": ("alexnet", "alexnet-torchvision"),
+    "vgg": ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"),
+    "inception": ("inception-naive", "inception-reduced"),
+    "resnet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "plain18", "plain34"),
+}
+"""The entries of each module of the zoo, so that only the module of the entry asked for is imported."""
+
+
+class Entries(Mapping[str, Entry]):
+    """Entries by name, in the order of FAMILIES and then of registration."""
+
+    def __init__(self) -> None:
+        self._modules = {name: module for module, names in FAMILIES.items() for name in names}
+        self._known: dict[str, Entry] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._known and name in self._modules:
+            import_module(f"archcalc.zoo.{self._modules[name]}")
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules or name in self._known
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._modules | self._known
+
+    def __len__(self) -> int:
+        return len(self._modules | self._known)
+
+    def add(self, entry: Entry) -> None:
+        """Enter one more. Raises ValueError for a name there is already."""
+        if entry.name in self._known:
+            raise ValueError(f"there are two zoo entries called {entry.name}")
+        self._known[entry.name] = entry
+
+
+ENTRIES = Entries()
+"""Every entry."""
 
 
 def entry(
@@ -86,18 +124,20 @@ def entry(
     """Register a function that builds a network from keyword arguments as the entry of this name."""
 
     def register(recipe: R) -> R:
-        if name in ENTRIES:
-            raise ValueError(f"there are two zoo entries called {name}")
-        ENTRIES[name] = Entry(name, recipe, family, year, paper, torchvision)
+        ENTRIES.add(Entry(name, recipe, family, year, paper, torchvision))
         return recipe
 
     return register
 
 
 def find(name: str) -> Entry:
-    """The entry of this name. Raises UnknownNameError with near matches."""
+    """The entry of this name, which may be written as torchvision does. Raises UnknownNameError with near matches.
+
+    >>> find("alexnet_torchvision").name
+    'alexnet-torchvision'
+    """
     try:
-        return ENTRIES[name]
+        return ENTRIES[name if name in ENTRIES else name.replace("_", "-")]
     except KeyError:
         raise unknown("network", name, ENTRIES) from None
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from archcalc.graph import Builder, Network
-from archcalc.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU
+from archcalc.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, MaxPool2d, ReLU
+from archcalc.zoo.parts import classifier
 from archcalc.zoo.registry import Reference, entry
 
 PAPER = "Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015"
@@ -26,13 +27,7 @@ def vgg(name: str, kernels: tuple[str, ...], *, bias: bool, batch_norm: bool, av
             net.add(MaxPool2d(2, stride=2), f"pool{block}")
     if avgpool:
         net.add(AdaptiveAvgPool2d(7), "avgpool")
-    with net.block("classifier", prefix=False):
-        net.add(Flatten(), "flatten")
-        for index in (6, 7):
-            net.add(Linear(4096, bias=bias), f"fc{index}")
-            net.add(ReLU(inplace=True), f"relu{index}")
-            net.add(Dropout(0.5), f"drop{index}")
-        net.add(Linear(classes, bias=bias), "fc8")
+    classifier(net, classes, bias=bias)
     return net.network()
 
 

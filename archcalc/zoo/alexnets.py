@@ -8,14 +8,12 @@ from archcalc.graph import Builder, Network
 from archcalc.layers import (
     AdaptiveAvgPool2d,
     Conv2d,
-    Dropout,
-    Flatten,
     Layer,
-    Linear,
     LocalResponseNorm,
     MaxPool2d,
     ReLU,
 )
+from archcalc.zoo.parts import classifier
 from archcalc.zoo.registry import Reference, entry
 
 
@@ -48,13 +46,7 @@ def alexnet(*, towers: Literal[1, 2] = 2, bias: bool = True, classes: int = 1000
     stage(3, Conv2d(384, 3, padding=1, bias=bias))
     stage(4, Conv2d(384, 3, padding=1, groups=towers, bias=bias))
     stage(5, Conv2d(256, 3, padding=1, groups=towers, bias=bias), MaxPool2d(3, stride=2))
-    with net.block("classifier", prefix=False):
-        net.add(Flatten(), "flatten")
-        for index in (6, 7):
-            net.add(Linear(4096, bias=bias), f"fc{index}")
-            net.add(ReLU(inplace=True), f"relu{index}")
-            net.add(Dropout(0.5), f"drop{index}")
-        net.add(Linear(classes, bias=bias), "fc8")
+    classifier(net, classes, bias=bias)
     return net.network()
 
 
@@ -82,11 +74,5 @@ def alexnet_torchvision(*, classes: int = 1000) -> Network:
             if index in (1, 2, 5):
                 net.add(MaxPool2d(3, stride=2), f"pool{index}")
     net.add(AdaptiveAvgPool2d(6), "avgpool")
-    with net.block("classifier", prefix=False):
-        net.add(Flatten(), "flatten")
-        for index in (6, 7):
-            net.add(Dropout(0.5), f"drop{index}")
-            net.add(Linear(4096), f"fc{index}")
-            net.add(ReLU(inplace=True), f"relu{index}")
-        net.add(Linear(classes), "fc8")
+    classifier(net, classes, dropout_first=True)
     return net.network()
