@@ -27,10 +27,23 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a node was traced from: the classes of its modules and the functions of torch that ran it, outermost first.
+
+    Without a function, the last of the modules is the layer itself. Classes are "torch.nn.Conv2d"; functions are
+    "functional.linear", "matmul", "Tensor.__matmul__".
+    """
+
+    modules: tuple[str, ...]
+    functions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One layer of a network: its unique name, the names of the nodes that flow into it, the blocks it lies in.
 
-    Of a traced module it also knows the tensors that the module holds, so that shared ones are counted once.
+    Of a traced module it also knows the tensors that the module holds, so that shared ones are counted once, and its
+    origin, since other counters see some modules and functions only.
     """
 
     name: str
@@ -38,6 +51,7 @@ class Node:
     inputs: tuple[str, ...]
     blocks: tuple[str, ...] = ()
     held: tuple[Held, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,18 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from archcalc import units
 from archcalc.errors import ArchcalcError, ShapeError, TraceError
-from archcalc.graph import Held, Network, Node
+from archcalc.graph import Held, Network, Node, Origin
 from archcalc.layers import Input, Layer
 from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, Unused
 from archcalc.nest import Role
@@ -72,7 +74,7 @@ def _run(
     recorder.enter(arguments, kwargs)
     with _slow_paths(device), _hooked(shadow, recorder), torch.random.fork_rng(_generators(device)), torch.no_grad():
         try:
-            with recorder:
+            with recorder, _Functions(recorder):
                 result = shadow(*arguments, **kwargs)
         except ArchcalcError:
             raise
@@ -93,6 +95,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.taken: Counter[str] = Counter()
         self.stack: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]] = []
         self.layer: nn.Module | None = None
+        self.functions: tuple[str, ...] = ()
+        self.weighs = True
+        self.classes = _classes(module)
         self.raised: tuple[BaseException | None, Any] = (None, None)
         self.paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
         self.layers = {id(part): modules.layer_of(part) for part in module.modules()}
@@ -215,12 +220,23 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         path = self.stack[-1][0] if self.stack else ""
         label = f"{path}.{name.strip('_')}" if path else name.strip("_")
         calls = [operations.Call(name, inplace, tuple(args), kwargs, inputs, given, x) for x in outputs]
-        node = self._add(label, self._checked(calls[0]), sources, outputs[0], path)
+        functions = self._functions(name)
+        node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, functions=functions)
         for call in calls[1:]:
             if name in operations.PARTS:
-                self._add(label, self._checked(call), sources, call.output, path)
+                self._add(label, self._checked(call), sources, call.output, path, functions=functions)
             else:
                 self._also(label, name, call.output, outputs[0], node, path)
+
+    def _functions(self, op: str) -> tuple[str, ...]:
+        """The functions that run an operation: those seen, and those that multi_head_attention_forward calls itself."""
+        if self.functions != (ATTENTION,):
+            return self.functions or (op,)
+        if op in ("mm", "addmm"):
+            return ATTENTION, "functional.linear"
+        if op in ("bmm", "baddbmm"):
+            return ATTENTION, op if self.weighs else "functional.scaled_dot_product_attention"
+        return self.functions
 
     def _also(self, label: str, op: str, x: Tensor, first: Tensor, node: str, path: str) -> None:
         """A further output of a node, which becomes a row if anything reads it."""
@@ -246,11 +262,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output: Tensor | None,
         path: str = "",
         held: tuple[Held, ...] = (),
+        functions: tuple[str, ...] = (),
     ) -> str:
         self.taken[label] += 1
         name = label if self.taken[label] == 1 else f"{label}:{self.taken[label]}"
         blocks = tuple(path.split(".")) if path else ()
-        self.nodes.append(Node(name, layer, sources, blocks[:-1] if path == label else blocks, held))
+        self.nodes.append(
+            Node(
+                name,
+                layer,
+                sources,
+                blocks[:-1] if path == label else blocks,
+                held,
+                Origin(self.classes[path], functions),
+            )
+        )
         if output is not None:
             self.sources[id(output)] = (output, name)
         return name
@@ -280,6 +306,47 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 held.append(Held(key, tuple(tensor.shape), tensor.requires_grad, self.counted.get(id(tensor))))
                 self.counted.setdefault(id(tensor), path)
         return tuple(held)
+
+
+ATTENTION = "functional.multi_head_attention_forward"
+
+
+class _Functions(TorchFunctionMode):
+    """Tells the recorder which function of torch the module's own code is calling."""
+
+    def __init__(self, recorder: _Recorder):
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        recorder, kwargs = self.recorder, kwargs or {}
+        if recorder.layer is not None:
+            return func(*args, **kwargs)
+        recorder.functions, recorder.weighs = (_function_name(func),), kwargs.get("need_weights", True)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            recorder.functions = ()
+
+
+@cache
+def _function_name(func: Any) -> str:
+    """The name of torch's functions, with `functional.` or `Tensor.` in front of what is found there only."""
+    name: str = getattr(func, "__name__", type(func).__name__)
+    if getattr(torch.nn.functional, name, None) is func and getattr(torch, name, None) is not func:
+        return f"functional.{name}"
+    return f"Tensor.{name}" if getattr(torch.Tensor, name, None) is func else name
+
+
+def _classes(module: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The classes of the modules that each path leads through."""
+    classes: dict[str, tuple[str, ...]] = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        outer = classes[path.rpartition(".")[0]] if path else ()
+        home = type(part).__module__
+        home = "torch.nn" if home.startswith("torch.nn.modules.") else home
+        classes[path] = (*outer, f"{home}.{type(part).__qualname__}")
+    return classes
 
 
 def _shadow(module: nn.Module, device: torch.device) -> nn.Module:
