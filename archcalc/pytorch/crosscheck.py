@@ -92,7 +92,8 @@ def check(
         except MissingPackageError as error:
             comparisons += (Comparison(label, "torchvision", analyze(same, whole).total.macs, skipped=str(error)),)
         else:
-            comparisons += check_module(module, same, label=label, shape=whole, progress=say)
+            functional = FUNCTIONAL | reference.functional
+            comparisons += check_module(module, same, label=label, shape=whole, functional=functional, progress=say)
     return CheckReport(network.name, whole, str(device), _facts(device), comparisons)
 
 
@@ -104,12 +105,13 @@ def check_module(
     shape: Sequence[Any] | None = None,
     tools: Iterable[str] = tuple(COUNTERS),
     exact: bool = False,
+    functional: Collection[str] = FUNCTIONAL,
     traced: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Comparison, ...]:
     """Compare a module's outputs, parameters, buffers and each tool's count of it with a network's.
 
-    With `exact` every row must be a module's call; otherwise kinds in FUNCTIONAL need not. The rows of a `traced`
+    With `exact` every row must be a module's call; otherwise kinds in `functional` need not. The rows of a `traced`
     network are compared with the calls of the submodules they are named after. The module is left as it was.
     Raises CheckError.
     """
@@ -123,7 +125,7 @@ def check_module(
         if traced:
             names = {row.name.partition(":")[0] for row in report.rows}
             calls = [call for call in calls if call.path in names]
-        beside = _Beside(label, module, report, tuple(calls), frozenset() if exact else FUNCTIONAL, traced)
+        beside = _Beside(label, module, report, tuple(calls), frozenset() if exact else functional, traced)
         comparisons = [beside.outputs(output), *beside.tensors()]
         for tool in tools:
             say(f"{label}: {tool}")

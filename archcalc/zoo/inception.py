@@ -7,15 +7,17 @@ The default filters are those of inception (3b) in the paper's Table 1, on the 3
 from __future__ import annotations
 
 from archcalc.graph import Builder, Network
-from archcalc.layers import Concat, Conv2d, MaxPool2d, ReLU
+from archcalc.layers import BatchNorm2d, Concat, Conv2d, MaxPool2d, ReLU
 from archcalc.zoo.registry import entry
 
 PAPER = "Szegedy et al., Going Deeper with Convolutions, CVPR 2015, arXiv 1409.4842"
 
 
-def conv(net: Builder, width: int, kernel: int, name: str, *, bias: bool) -> str:
-    """A convolution that keeps the size, and its ReLU; the name of the output."""
+def conv(net: Builder, width: int, kernel: int, name: str, *, bias: bool, batch_norm: bool = False) -> str:
+    """A convolution that keeps the size, its batch norm if it has one, and its ReLU; the name of the output."""
     net.add(Conv2d(width, kernel, padding=kernel // 2, bias=bias), name)
+    if batch_norm:
+        net.add(BatchNorm2d(eps=0.001), f"bn_{name}")
     return net.add(ReLU(inplace=True), f"relu_{name}")
 
 
@@ -70,14 +72,23 @@ def inception_module(
     pool_proj: int,
     *,
     bias: bool = True,
+    batch_norm: bool = False,
+    third: str = "5x5",
 ) -> str:
-    """The module with dimension reduction after the last layer; widths in the order of the paper's Table 1."""
+    """The module with dimension reduction after the last layer; widths in the order of the paper's Table 1.
+
+    `third` names the third branch and, by its first figure, its kernel.
+    """
     start = net.last
-    outputs = [conv(net, conv1x1, 1, "conv1x1", bias=bias)]
-    for reduced, width, kernel in ((reduce3x3, conv3x3, 3), (reduce5x5, conv5x5, 5)):
+
+    def add(width: int, kernel: int, name: str) -> str:
+        return conv(net, width, kernel, name, bias=bias, batch_norm=batch_norm)
+
+    outputs = [add(conv1x1, 1, "conv1x1")]
+    for reduced, width, branch in ((reduce3x3, conv3x3, "3x3"), (reduce5x5, conv5x5, third)):
         net.last = start
-        conv(net, reduced, 1, f"reduce{kernel}x{kernel}", bias=bias)
-        outputs.append(conv(net, width, kernel, f"conv{kernel}x{kernel}", bias=bias))
+        add(reduced, 1, f"reduce{branch}")
+        outputs.append(add(width, int(branch[0]), f"conv{branch}"))
     net.add(MaxPool2d(3, stride=1, padding=1), "pool", after=start)
-    outputs.append(conv(net, pool_proj, 1, "pool_proj", bias=bias))
+    outputs.append(add(pool_proj, 1, "pool_proj"))
     return net.add(Concat(), "concat", after=outputs)

@@ -19,11 +19,15 @@ R = TypeVar("R", bound=Recipe)
 
 @dataclass(frozen=True)
 class Reference:
-    """A torchvision model, and the choices under which the entry's network equals it."""
+    """A torchvision model, and the choices under which the entry's network equals it.
+
+    `functional` names kinds of layer that it computes without calling a module of their own.
+    """
 
     model: str
     choices: Mapping[str, Any]
     arguments: Mapping[str, Any]
+    functional: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "alexnets": ("alexnet", "alexnet-torchvision"),
     "vgg": ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"),
     "inception": ("inception-naive", "inception-reduced"),
+    "googlenets": ("googlenet", "googlenet-torchvision", "minigooglenet"),
     "resnet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "plain18", "plain34"),
 }
 """The entries of each module of the zoo, so that only the module of the entry asked for is imported."""
