@@ -178,7 +178,7 @@ def options() -> None:
     import typer
 
     commands: dict[tuple[str, str], list[str]] = {}
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in typer.main.get_command(app()).commands.items():  # type: ignore[attr-defined]
         for parameter in command.params:
             if parameter.param_type_name == "option":
                 names = "/".join((*parameter.opts, *parameter.secondary_opts))

@@ -7,7 +7,6 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-from archcalc import cli  # noqa: E402
+from tests.conftest import Shell  # noqa: E402
 
 RESNET = "torch:torchvision.models:resnet18"
 FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
@@ -64,48 +63,6 @@ number = 3
 def not_a_module():
     return 3
 """
-
-
-@dataclass(frozen=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-
-class Shell:
-    """Runs the command line in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]):
-        self.capsys = capsys
-
-    def __call__(self, *arguments: str) -> Ran:
-        status = 0
-        try:
-            cli.main(arguments)
-        except SystemExit as end:
-            status = 0 if end.code is None else int(end.code)
-        out, err = self.capsys.readouterr()
-        return Ran(status, out, err)
-
-    def ok(self, *arguments: str) -> str:
-        ran = self(*arguments)
-        assert (ran.status, ran.err) == (0, "")
-        return ran.out
-
-    def refused(self, *arguments: str) -> str:
-        """The one line of a command that ends with status 2."""
-        ran = self(*arguments)
-        assert (ran.status, ran.out) == (2, "")
-        assert ran.err.startswith("archcalc: ")
-        assert ran.err.count("\n") == 1, ran.err
-        assert "Traceback" not in ran.err
-        return ran.err
-
-
-@pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(capsys)
 
 
 @pytest.fixture(autouse=True)

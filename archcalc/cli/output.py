@@ -1,0 +1,147 @@
+"""Where results go: standard output or a file, as a table or a record, in the characters that fit there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from errno import EACCES, EISDIR
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archcalc.errors import InputError
+
+if TYPE_CHECKING:
+    from archcalc.table import Table
+
+
+class Format(StrEnum):
+    """How a result is written."""
+
+    table = "table"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+    html = "html"
+
+
+FileOption = Annotated[
+    Path | None, typer.Option("--output", metavar="FILE", readable=False, help="Write to a file instead.")
+]
+AsciiOption = Annotated[
+    bool | None,
+    typer.Option("--ascii/--unicode", help="Characters of tables; plain ASCII where the output is not a terminal."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How and where a command writes its result."""
+
+    format: Annotated[Format, typer.Option("--format", help="How to write the result.")] = Format.table
+    file: FileOption = None
+    ascii: AsciiOption = None
+
+    def write(self, table: Callable[[], Table], record: Callable[[], dict[str, Any]]) -> None:
+        """Write one table, or its record as JSON; only what the format asks for is made. Raises InputError."""
+        self._write(lambda: self._rendered(table()), record)
+
+    def write_all(self, tables: Sequence[Callable[[], Table]], records: Sequence[Callable[[], dict[str, Any]]]) -> None:
+        """Write several tables one after the other, or their records as one JSON list. Raises InputError."""
+        self._write(
+            lambda: "\n".join(self._rendered(table()) for table in tables), lambda: [record() for record in records]
+        )
+
+    def _write(self, text: Callable[[], str], data: Callable[[], object]) -> None:
+        deliver(_json(data(), self.file) if self.format is Format.json else text(), self.file)
+
+    def _rendered(self, table: Table) -> str:
+        terminal = self.file is None and sys.stdout.isatty()
+        plain = (not terminal and self.format is Format.table) if self.ascii is None else self.ascii
+        width = os.get_terminal_size().columns if terminal else None
+        color = terminal and not os.environ.get("NO_COLOR")
+        return table.render(self.format.value, ascii=plain, width=width, color=color)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A progress bar on standard error where that is a terminal; called with the step under way."""
+    if not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from archcalc import table
+
+    with table.progress() as bar:
+        task = bar.add_task("", total=None)
+        yield lambda step: bar.update(task, description=step)
+
+
+def deliver(text: str, file: Path | None) -> None:
+    """Print the text, or put it into a file as a whole or not at all. Raises InputError."""
+    if file is None:
+        _print(text)
+        return
+    try:
+        _save(text, file)
+    except OSError as error:
+        raise InputError(f"cannot write {file}: {error.strerror}") from None
+
+
+def _json(data: object, file: Path | None) -> str:
+    text = json.dumps(data, ensure_ascii=False, indent=1) + "\n"
+    return text if file is not None or _printable(text) else json.dumps(data, indent=1) + "\n"
+
+
+def _printable(text: str) -> bool:
+    """Whether the encoding of standard output has all characters of the text."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _print(text: str) -> None:
+    """Print the text, transliterated where the encoding of standard output lacks a character of it."""
+    if not _printable(text):
+        from archcalc import units
+
+        text = units.ascii(text)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        if isinstance(error, BrokenPipeError):  # whoever read it, such as head, has seen enough
+            return
+        raise InputError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _save(text: str, output: Path) -> None:
+    """Put the text into a file that appears, or changes, only once it is complete. Raises OSError."""
+    place = Path(os.path.realpath(output))  # what a link leads to, not the link, is replaced
+    if place.is_dir():
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+    if place.exists() and not os.access(place, os.W_OK):
+        raise PermissionError(EACCES, os.strerror(EACCES))
+    if output.exists() and not output.is_file():  # a device or a pipe
+        output.write_text(text, encoding="utf-8")
+        return
+    draft = place.with_name(f".archcalc-{os.getpid()}")
+    file = draft.open("x", encoding="utf-8")
+    try:
+        with file:
+            file.write(text)
+        if place.exists():
+            draft.chmod(place.stat().st_mode & 0o7777)
+        draft.replace(place)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
