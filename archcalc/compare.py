@@ -22,6 +22,8 @@ Quantity = tuple[str, Callable[[Report], Extent]]
 def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
     """Networks side by side: the last columns are each one's ratio to the first, and what it saves in percent.
 
+    A saving is blank where there is none: what grows says so by its ratio.
+
     Raises InputError for fewer than two, UnknownNameError for a convention there is not.
     """
     _at_least_two(reports)
@@ -106,7 +108,12 @@ def _cost(rule: Convention, kind: str, report: Report) -> Extent:
 
 
 def _change(before: Extent, after: Extent) -> tuple[Cell, Cell]:
-    """Ratio and saving where both are numbers; nothing to say of 0."""
-    if type(before) is not int or type(after) is not int or before == 0:
+    """Ratio and saving where their quotient is a number, of closed forms too; nothing to say of a ratio to 0."""
+    sweep = hasattr(before, "any") or hasattr(after, "any")
+    if sweep or (type(before) is int and not before):
         return None, None
-    return units.ratio(after / before), units.percent(1 - after / before)
+    quotient = after / before
+    if not (type(quotient) is float or getattr(quotient, "is_number", False)):
+        return None, None
+    ratio = float(quotient)
+    return units.ratio(ratio), units.percent(1 - ratio) if ratio <= 1 else None

@@ -44,8 +44,15 @@ def test_each_further_network_has_its_own_ratio_and_saving() -> None:
     table = compare([net("a", Conv2d(1, 1)), net("b", Conv2d(2, 1)), net("c", Conv2d(4, 1))])
     assert table.title == "a, b and c; ratio and saving against a"
     assert [column.header for column in table.columns][4:] == ["b ratio", "b saving", "c ratio", "c saving"]
-    assert table.rows[-1] == ("MACs", 256, 512, 1024, "2.00×", "−100.0%", "4.00×", "−300.0%")
+    assert table.rows[-1] == ("MACs", 256, 512, 1024, "2.00×", None, "4.00×", None)
     assert all(len(row) == 8 for row in table.rows)
+
+
+def test_what_grows_saves_nothing() -> None:
+    # 4·2·1 and 4·70·1 weights: 35 times
+    found = rows(net("small", Conv2d(2, 1)), net("large", Conv2d(70, 1)))
+    assert found["weights"][2:] == ("35.0×", None)
+    assert rows(net("a", Conv2d(2, 1)), net("b", Conv2d(2, 1)))["weights"][2:] == ("1.00×", "0.0%")
 
 
 def test_nothing_is_said_of_a_ratio_to_0() -> None:
@@ -103,6 +110,10 @@ def test_closed_forms_side_by_side() -> None:
     found = {row[0]: row for row in compare(reports).rows}
     assert [str(form) for form in found["MACs"][1:3]] == ["1089536*H*N*W", "388096*H*N*W"]
     assert found["params"][3:] == ("0.357×", "64.3%")
+    # 388,096/1,089,536 = 0.35620...: the letters cancel
+    assert found["MACs"][3:] == ("0.356×", "64.4%")
+    unlike = [analyze(zoo.inception_naive(), ("N", 256, "H", "W")), analyze(zoo.inception_naive(), ("N", 256, 9, 9))]
+    assert {row[0]: row for row in compare(unlike).rows}["MACs"][3:] == (None, None)
     assert comparison_record(reports)["networks"][0]["MACs"] == "1089536·N·H·W"
 
 
