@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Extent, Shape, differ, exact_div
-from archcalc.layers.base import IMAGES, Layer, axis_of, check_int, elementwise, lettered
+from archcalc.extents import Extent, Shape, differ, exact_div, prod
+from archcalc.layers.base import IMAGES, INPUT, OUTPUT, Layer, Made, axis_of, check_int, elementwise, lettered
 from archcalc.nest import Nest, Operand
 
 
@@ -23,6 +23,9 @@ class _Activation(Layer):
     __slots__ = ()
 
     ops: ClassVar[Mapping[str, int]] = {}
+    kept: ClassVar[tuple[str, ...]] = (INPUT,)
+    invertible: ClassVar[bool] = False
+    """Whether PyTorch's backward makes do with the output where the input was overwritten."""
 
     def __init_subclass__(cls, **ops: int) -> None:
         super().__init_subclass__()
@@ -33,6 +36,10 @@ class _Activation(Layer):
     def in_place(self) -> bool:
         """Whether the input is overwritten."""
         return bool(getattr(self, "inplace", False))
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input, or where that does as well the output; of an input that was overwritten PyTorch makes a copy."""
+        return (OUTPUT,) if self.invertible and self.in_place else self.kept
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """The operations of the formula for each element."""
@@ -52,6 +59,8 @@ class ReLU(_InPlace, cmp=1):
     """
 
     __slots__ = ()
+
+    kept: ClassVar[tuple[str, ...]] = (OUTPUT,)
 
 
 class ReLU6(_InPlace, cmp=2):
@@ -79,6 +88,8 @@ class LeakyReLU(_Activation, cmp=1, mul=1):
 
     negative_slope: float = 0.01
     inplace: bool = False
+
+    invertible: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +125,12 @@ class RReLU(_Activation, cmp=1, mul=1):
     upper: float = 1 / 3
     inplace: bool = False
 
+    invertible: ClassVar[bool] = True
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The slopes drawn too."""
+        return (*_Activation.keeps(self, *inputs), Made("slopes", prod(inputs[0])))
+
 
 @dataclass(frozen=True, slots=True)
 class Threshold(_Activation, cmp=1):
@@ -131,6 +148,8 @@ class ELU(_Activation, cmp=1, exp=1, add=1, mul=1):
     alpha: float = 1.0
     inplace: bool = False
 
+    invertible: ClassVar[bool] = True
+
 
 @dataclass(frozen=True, slots=True)
 class CELU(_Activation, cmp=1, div=1, exp=1, add=1, mul=1):
@@ -138,6 +157,8 @@ class CELU(_Activation, cmp=1, div=1, exp=1, add=1, mul=1):
 
     alpha: float = 1.0
     inplace: bool = False
+
+    invertible: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.alpha:
@@ -148,6 +169,8 @@ class SELU(_InPlace, cmp=1, exp=1, add=1, mul=2):
     """λ·x where x > 0, else λ·α·(exp(x) - 1); λ, α fixed (Klambauer et al. 2017, equation 2; `torch.nn.SELU`)."""
 
     __slots__ = ()
+
+    invertible: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +210,17 @@ class Sigmoid(_Activation, exp=1, add=1, div=1):
 
     __slots__ = ()
 
+    kept: ClassVar[tuple[str, ...]] = (OUTPUT,)
+
 
 class LogSigmoid(_Activation, exp=1, add=1, log=1):
     """-log(1 + exp(-x)) (`torch.nn.LogSigmoid`)."""
 
     __slots__ = ()
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input and the exponentials."""
+        return INPUT, Made("exponentials", prod(inputs[0]))
 
 
 class Tanh(_Activation, tanh=1):
@@ -199,11 +228,17 @@ class Tanh(_Activation, tanh=1):
 
     __slots__ = ()
 
+    kept: ClassVar[tuple[str, ...]] = (OUTPUT,)
+
 
 class Tanhshrink(_Activation, tanh=1, add=1):
     """x - tanh(x) (`torch.nn.Tanhshrink`)."""
 
     __slots__ = ()
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """tanh(x)."""
+        return (Made("tanh", prod(inputs[0])),)
 
 
 class Hardsigmoid(_InPlace, add=1, cmp=2, div=1):
@@ -252,6 +287,10 @@ class Softsign(_Activation, cmp=1, add=1, div=1):
     """x / (1 + max(x, -x)) (`torch.nn.Softsign`)."""
 
     __slots__ = ()
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input and the denominator."""
+        return INPUT, Made("denominator", prod(inputs[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from archcalc.errors import ShapeError, SpecError
 from archcalc.extents import Extent, Shape, surely, tidy
@@ -19,6 +19,23 @@ KINDS: dict[str, type[Layer]] = {}
 
 ANY = -1
 """As a number of inputs: whatever there is."""
+
+
+INPUT, FACTORS, OUTPUT = "input", "factors", "output"
+"""What backward reads again: all inputs; each input that is multiplied with something trained; the output."""
+
+Width: TypeAlias = Literal["activation", "parameter", "index"]
+
+
+class Made(NamedTuple):
+    """A tensor that forward makes for backward: what it is, its elements, and which numbers it holds.
+
+    They are as wide as the activations, as the parameters, or are indices of 8 bytes.
+    """
+
+    name: str
+    elements: Extent
+    width: Width = "activation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +61,9 @@ class Layer:
     counted: ClassVar[bool] = True
     """False for an operation there is no rule for."""
 
+    kept: ClassVar[tuple[str | Made, ...] | None] = None
+    """What training keeps for backward, of INPUT, FACTORS and OUTPUT; None where nothing is stated."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # `slots=True` makes the dataclass decorator create the class a second time; the second one is the real one, as
         # in a notebook whose cell is run again.
@@ -62,6 +82,15 @@ class Layer:
     def in_place(self) -> bool:
         """Whether the output lives in the memory of the input, so that no new activations are written."""
         return False
+
+    @property
+    def trains_in_place(self) -> bool:
+        """`in_place` while training."""
+        return self.in_place
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
+        """What PyTorch keeps for backward on inputs of these shapes, parameters aside; None where it is not known."""
+        return self.kept
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """Loop nests on inputs of these shapes, in the order they run. Raises ShapeError."""

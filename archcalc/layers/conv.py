@@ -8,8 +8,21 @@ from functools import cache, lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Extent, Shape, differ, exact_div, surely, tidy
-from archcalc.layers.base import TOKENS, Ints, Layer, check_image, check_int, fit, ints, lettered, set_ints
+from archcalc.extents import Extent, Shape, differ, exact_div, prod, surely, tidy
+from archcalc.layers.base import (
+    FACTORS,
+    INPUT,
+    TOKENS,
+    Ints,
+    Layer,
+    Made,
+    check_image,
+    check_int,
+    fit,
+    ints,
+    lettered,
+    set_ints,
+)
 from archcalc.nest import Axis, Nest, Operand, Scatter, Window
 
 SPACE, PLACES, TAPS = "DHW", "OPQ", "TRS"
@@ -41,6 +54,7 @@ class _Convolution(Layer):
 
     rank: ClassVar[int]
     inferred: ClassVar[dict[str, int]] = {"in_channels": 1}
+    kept: ClassVar[tuple[str, ...]] = (INPUT,)
 
     def _check(self, groups: int) -> None:
         check_int("out_channels", self.out_channels)
@@ -116,6 +130,17 @@ class _Conv(_Convolution):
         loops = dict(zip(letters, (x[0], G, self.out_channels // G, *outputs, C, *kernel), strict=True))
         convolution = Nest(loops, {"mac": 1}, operands)
         return (convolution, self._biases(x[0], outputs)) if self.bias else (convolution,)
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input; a padded copy of it where PyTorch pads it beforehand, beside it for reflect and replicate."""
+        (x,) = inputs
+        windows = _look(ints(self.kernel_size), self.stride, self.padding, self.dilation).windows
+        uneven = self.padding == "same" and any(window.before != window.after for window in windows)
+        if self.padding_mode == "zeros" and not uneven:
+            return (INPUT,)
+        sizes = [size + window.padding() for window, size in zip(windows, x[2:], strict=True)]
+        padded = Made("padded input", prod((*x[:2], *sizes)))
+        return (INPUT, padded) if self.padding_mode in ("reflect", "replicate") else (padded,)
 
     def _check_padding(self, windows: tuple[Window, ...], x: Shape) -> None:
         """Raise ShapeError where the input is too small to be reflected or to be wrapped around."""
@@ -258,6 +283,7 @@ class Linear(Layer):
     bias: bool = True
 
     inferred: ClassVar[dict[str, int]] = {"in_features": -1}
+    kept: ClassVar[tuple[str, ...]] = (FACTORS,)
 
     def __post_init__(self) -> None:
         check_int("out_features", self.out_features)
@@ -301,6 +327,7 @@ class Bilinear(Layer):
     bias: bool = True
 
     inputs: ClassVar[int | None] = 2
+    kept: ClassVar[tuple[str, ...]] = (INPUT,)
 
     def __post_init__(self) -> None:
         check_int("out_features", self.out_features)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from archcalc.errors import SpecError
-from archcalc.extents import Shape
-from archcalc.layers.base import Layer
+from archcalc.extents import Shape, prod
+from archcalc.layers.base import Layer, Made
 
 
 class Identity(Layer):
@@ -16,6 +16,7 @@ class Identity(Layer):
     __slots__ = ()
 
     worked: ClassVar[bool] = True
+    kept: ClassVar[tuple[str, ...]] = ()
 
     @property
     def in_place(self) -> bool:
@@ -33,6 +34,8 @@ class _Dropout(Layer):
     inplace: bool = False
 
     worked: ClassVar[bool] = True
+    by_channel: ClassVar[bool] = False
+    """Whether whole channels are dropped."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.p, int | float) or not 0 <= self.p <= 1:
@@ -42,6 +45,18 @@ class _Dropout(Layer):
     def in_place(self) -> bool:
         """At inference the output is the input."""
         return True
+
+    @property
+    def trains_in_place(self) -> bool:
+        """Nothing is dropped, or the input is overwritten."""
+        return self.p == 0 or self.inplace
+
+    def keeps(self, *inputs: Shape) -> tuple[Made, ...]:
+        """The mask, scaled by 1/(1 - p), so that it is as wide as the activations; one zero where all is dropped."""
+        (x,) = inputs
+        if self.p in (0, 1):
+            return (Made("mask", 1),) if self.p else ()
+        return (Made("mask", prod(x[:2] if self.by_channel else x)),)
 
     def output(self, *inputs: Shape) -> Shape:
         """The input's shape."""
@@ -54,19 +69,25 @@ class Dropout(_Dropout):
     __slots__ = ()
 
 
-class Dropout1d(_Dropout):
+class _ChannelDropout(_Dropout):
+    __slots__ = ()
+
+    by_channel: ClassVar[bool] = True
+
+
+class Dropout1d(_ChannelDropout):
     """Dropout of whole channels of sequences, at inference (`torch.nn.Dropout1d`)."""
 
     __slots__ = ()
 
 
-class Dropout2d(_Dropout):
+class Dropout2d(_ChannelDropout):
     """Dropout of whole channels of images, at inference (`torch.nn.Dropout2d`)."""
 
     __slots__ = ()
 
 
-class Dropout3d(_Dropout):
+class Dropout3d(_ChannelDropout):
     """Dropout of whole channels of volumes, at inference (`torch.nn.Dropout3d`)."""
 
     __slots__ = ()
@@ -77,8 +98,15 @@ class AlphaDropout(_Dropout):
 
     __slots__ = ()
 
+    @property
+    def trains_in_place(self) -> bool:
+        """Nothing is dropped; PyTorch puts the shift that follows into new memory whatever `inplace` says."""
+        return self.p == 0
 
-class FeatureAlphaDropout(_Dropout):
+
+class FeatureAlphaDropout(AlphaDropout):
     """Alpha dropout of whole channels, at inference (`torch.nn.FeatureAlphaDropout`)."""
 
     __slots__ = ()
+
+    by_channel: ClassVar[bool] = True

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from archcalc.errors import SpecError
 from archcalc.extents import Shape
-from archcalc.layers.base import Layer, check_int, check_rank
+from archcalc.layers.base import INPUT, Layer, check_int, check_rank
 from archcalc.nest import Nest, Operand
 
 _REDUCTIONS: dict[str, tuple[dict[str, int], ...]] = {
@@ -57,6 +57,8 @@ class Embedding(_Table):
     """
 
     __slots__ = ()
+
+    kept: ClassVar[tuple[str, ...]] = (INPUT,)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """The look-up, at no cost."""

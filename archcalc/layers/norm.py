@@ -11,12 +11,15 @@ from functools import cache
 from typing import Any, ClassVar
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Extent, Shape, differ, exact_div
+from archcalc.extents import Extent, Shape, differ, exact_div, prod
 from archcalc.layers.base import (
     AXES,
     IMAGES,
+    INPUT,
     TOKENS,
     Layer,
+    Made,
+    Width,
     check_image,
     check_int,
     check_rank,
@@ -96,6 +99,13 @@ class _ByChannel(Layer):
         loops = lettered(x, IMAGES)
         return _over_data(loops, dense(*loops), dense(*self._group()), parameters)
 
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input, and the mean and the reciprocal deviation of each channel in this batch."""
+        return INPUT, Made("statistics", 2 * inputs[0][1], self._width())
+
+    def _width(self) -> Width:
+        return "parameter" if self.affine or self.track_running_stats else "activation"
+
     def _group(self) -> tuple[str, ...]:
         return ("C",)
 
@@ -160,6 +170,11 @@ class _InstanceNorm(_ByChannel):
 
     def _group(self) -> tuple[str, ...]:
         return ("N", "C")
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input, and the statistics of each image's channels; weights and running statistics as often too."""
+        repeated = 2 + self.affine + 2 * self.track_running_stats
+        return INPUT, Made("statistics", repeated * prod(inputs[0][:2]), self._width())
 
 
 class InstanceNorm1d(_InstanceNorm):
@@ -230,6 +245,11 @@ class GroupNorm(Layer):
         axes = ((batch,), ("G", "C/G"), *dense(*dict(places)))
         return _over_data(loops, axes, dense(batch, "G"), _affine(self.affine, self.bias, ("G", "C/G")))
 
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input, and the mean and the reciprocal deviation of each group."""
+        width: Width = "parameter" if self.affine else "activation"
+        return INPUT, Made("statistics", 2 * inputs[0][0] * self.num_groups, width)
+
     def arguments(self, *inputs: Shape) -> dict[str, Any]:
         """Without `bias` where it goes without saying: PyTorch knows it since 2.15."""
         return _bias_if_missing(Layer.arguments(self, *inputs), self.affine)
@@ -281,6 +301,13 @@ class LayerNorm(_ByPlace):
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """Mean, deviations, variance and scale over the last axes, then a scale and a shift."""
         return self._nests(inputs[0], self.elementwise_affine, self.bias, centred=True)
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input, and the mean and the reciprocal deviation of each place."""
+        (x,) = inputs
+        assert isinstance(self.normalized_shape, tuple)
+        width: Width = "parameter" if self.elementwise_affine else "activation"
+        return INPUT, Made("statistics", 2 * prod(x[: len(x) - len(self.normalized_shape)]), width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,3 +361,8 @@ class LocalResponseNorm(Layer):
             ),
         )
         return squares, elementwise(x, {"mul": 1, "add": 1, "pow": 1, "div": 1}, letters=IMAGES)
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """PyTorch computes it step by step: the input, its squares between zero channels, the sum, its power."""
+        (x,) = inputs
+        return INPUT, Made("squares", prod((x[0], x[1] + self.size - 1, *x[2:]))), Made("sum and power", 2 * prod(x))

@@ -5,15 +5,33 @@ A traced module consists of layers and of these. Each is named by the operation 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from archcalc.errors import ShapeError, SpecError
 from archcalc.extents import Extent, Shape, differ, minimum, prod, same, surely
-from archcalc.layers.base import ANY, AXES, Layer, elementwise
+from archcalc.layers.base import ANY, AXES, FACTORS, INPUT, OUTPUT, Layer, Made, elementwise
 from archcalc.nest import Axis, Nest, Operand, Role
 
 Ops = tuple[tuple[str, int], ...]
+
+_KEPT: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("add", "sub", "rsub", "neg", "floor", "ceil", "round", "trunc", "sign", "lerp", "cumsum"), ()),
+    **dict.fromkeys(("sum", "mean"), ()),
+    **dict.fromkeys(("mul", "mm", "bmm", "mv", "addmm", "baddbmm", "addmv"), (FACTORS,)),
+    **dict.fromkeys(("sqrt", "rsqrt", "exp", "expm1", "exp2", "reciprocal", "tan"), (OUTPUT,)),
+    **dict.fromkeys(("log", "log1p", "log2", "log10", "erf", "sin", "cos", "atan", "abs"), (INPUT,)),
+    **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "maximum", "minimum", "var"), (INPUT,)),
+    **dict.fromkeys(("amax", "amin", "std", "linalg_vector_norm", "logsumexp", "prod"), (INPUT, OUTPUT)),
+}
+"""What backward of each operation reads again, measured; of others it is not stated."""
+
+_MOVED = {
+    *("clone", "copy", "_to_copy", "roll", "flip", "rot90", "stack", "repeat", "tril", "triu", "cat", "im2col"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+}
+"""Operations on recorded data whose backward needs none of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +50,7 @@ class _View(_Operation):
     __slots__ = ()
 
     local: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
 
     @property
     def in_place(self) -> bool:
@@ -55,6 +74,12 @@ class Elementwise(_Operation):
         """Whether the first input is overwritten."""
         return self.inplace
 
+    def keeps(self, *inputs: Shape) -> tuple[str, ...] | None:
+        """As the operation; a division by a number and a power of one tensor differ from those of two."""
+        if self.op in ("div", "pow") and len(inputs) == 1:
+            return () if self.op == "div" else (INPUT,)
+        return _KEPT.get(self.op)
+
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """One visit of every element of the output."""
         return (elementwise(broadcast(*inputs), dict(self.ops)),)
@@ -74,6 +99,10 @@ class Reduce(_Operation):
     finish: Ops = ()
 
     local: ClassVar[bool] = False
+
+    def keeps(self, *inputs: Shape) -> tuple[str, ...] | None:
+        """As the operation."""
+        return _KEPT.get(self.op)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """One visit of every element of the input, then one of every result."""
@@ -105,6 +134,7 @@ class MatMul(_Operation):
     added: bool = False
 
     local: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = (FACTORS,)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """The product, and one addition for each element where there is something to add."""
@@ -239,6 +269,7 @@ class Pad(_Operation):
     added: tuple[int, ...] = ()
 
     local: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def output(self, *inputs: Shape) -> Shape:
         """The input's shape with what is added."""
@@ -262,6 +293,10 @@ class Recorded(_Operation):
         """Whether it is a view."""
         return self.view
 
+    def keeps(self, *inputs: Shape) -> tuple[str, ...] | None:
+        """Nothing where it is a view or a copy."""
+        return () if self.view or self.op in _MOVED else None
+
     def output(self, *inputs: Shape) -> Shape:
         """The shape seen. Raises ShapeError for other inputs than those seen."""
         if self.copied >= 0:
@@ -276,6 +311,9 @@ class Uncounted(Recorded):
     __slots__ = ()
 
     counted: ClassVar[bool] = False
+
+    def keeps(self, *inputs: Shape) -> None:
+        """It is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +333,15 @@ class Functional(Layer):
     def in_place(self) -> bool:
         """As the layer."""
         return self.layer.in_place
+
+    @property
+    def trains_in_place(self) -> bool:
+        """As the layer."""
+        return self.layer.trains_in_place
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
+        """As the layer, its weights among the inputs."""
+        return self.layer.keeps(inputs[0])
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """The layer's nests, its parameters as inputs."""
@@ -326,6 +373,10 @@ class Baked(Layer):
         same_as_seen(self.kind, inputs, self.given)
         return self.layer.nests(*inputs)
 
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
+        """As the layer."""
+        return self.layer.keeps(*inputs)
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Layer):
@@ -335,6 +386,7 @@ class Parameter(Layer):
     role: Role = "weight"
 
     inputs: ClassVar[int | None] = 0
+    kept: ClassVar[tuple[str, ...]] = ()
 
     @property
     def kind(self) -> str:
@@ -358,6 +410,7 @@ class Constant(Layer):
     shape: tuple[int, ...]
 
     inputs: ClassVar[int | None] = 0
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def output(self, *inputs: Shape) -> Shape:
         """Its shape."""
@@ -372,6 +425,7 @@ class Unused(Layer):
     tensors: tuple[tuple[str, Role, tuple[int, ...]], ...]
 
     inputs: ClassVar[int | None] = 0
+    kept: ClassVar[tuple[str, ...]] = ()
 
     @property
     def kind(self) -> str:

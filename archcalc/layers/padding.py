@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from archcalc.errors import ShapeError, SpecError
 from archcalc.extents import Extent, Shape, surely
-from archcalc.layers.base import IMAGES, Ints, Layer, ints, lettered
+from archcalc.layers.base import IMAGES, INPUT, Ints, Layer, ints, lettered
 from archcalc.layers.conv import PLACES, TAPS
 from archcalc.nest import Nest, Operand, Window
 
@@ -18,6 +18,7 @@ class _Padding(Layer):
     """Positions added before and after the last axis, then before and after the axis before it, as in torch."""
 
     rank: ClassVar[int]
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         wanted = 2 * self.rank
@@ -122,6 +123,8 @@ class ZeroPad3d(_ZeroPad):
 class _ReflectionPad(_Padding):
     __slots__ = ()
 
+    kept: ClassVar[tuple[str, ...]] = (INPUT,)
+
     def _most(self, size: Extent) -> Extent:
         return size - 1
 
@@ -147,21 +150,27 @@ class ReflectionPad3d(_ReflectionPad):
     rank = 3
 
 
-class ReplicationPad1d(_Padding):
+class _ReplicationPad(_Padding):
+    __slots__ = ()
+
+    kept: ClassVar[tuple[str, ...]] = (INPUT,)
+
+
+class ReplicationPad1d(_ReplicationPad):
     """The first and last position of a sequence, repeated (`torch.nn.ReplicationPad1d`)."""
 
     __slots__ = ()
     rank = 1
 
 
-class ReplicationPad2d(_Padding):
+class ReplicationPad2d(_ReplicationPad):
     """The border of an image, repeated (`torch.nn.ReplicationPad2d`)."""
 
     __slots__ = ()
     rank = 2
 
 
-class ReplicationPad3d(_Padding):
+class ReplicationPad3d(_ReplicationPad):
     """The border of a volume, repeated (`torch.nn.ReplicationPad3d`)."""
 
     __slots__ = ()

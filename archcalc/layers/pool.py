@@ -8,8 +8,20 @@ from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Extent, Shape
-from archcalc.layers.base import IMAGES, Ints, Layer, check_image, check_int, elementwise, fit, ints, set_ints
+from archcalc.extents import Extent, Shape, prod
+from archcalc.layers.base import (
+    IMAGES,
+    INPUT,
+    Ints,
+    Layer,
+    Made,
+    check_image,
+    check_int,
+    elementwise,
+    fit,
+    ints,
+    set_ints,
+)
 from archcalc.layers.conv import PLACES, SPACE, TAPS, dense
 from archcalc.nest import Axis, Bins, Nest, Operand, Window
 
@@ -55,6 +67,11 @@ def _each(nest: Nest, ops: dict[str, int]) -> Nest:
     return elementwise(nest.output, ops, letters=IMAGES)
 
 
+def _indices(layer: Layer, x: Shape) -> tuple[str | Made, ...]:
+    """What the largest values of windows are found again by: the input, and where in it each was."""
+    return INPUT, Made("indices", prod(layer.output(x)), "index")
+
+
 @dataclass(frozen=True, slots=True)
 class _Pool(Layer):
     kernel_size: Ints
@@ -88,6 +105,10 @@ class _MaxPool(_Pool):
         (x,) = inputs
         window = self.kernel_size, self.stride, self.padding, self.dilation
         return (_windows(x, {"cmp": 1}, *window, ceil=self.ceil_mode),)
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input, and the index of each largest value."""
+        return _indices(self, inputs[0])
 
 
 class MaxPool1d(_MaxPool):
@@ -130,6 +151,8 @@ class MaxPool3d(_MaxPool):
 class _AvgPool(_Pool):
     ceil_mode: bool = False
     count_include_pad: bool = True
+
+    kept: ClassVar[tuple[str, ...]] = (INPUT,)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """Sum of every window, then its division."""
@@ -213,6 +236,14 @@ class _LPPool(Layer):
         powers = _windows(x, {"pow": 1, "add": 1}, *window, ceil=self.ceil_mode)
         return powers, _each(powers, {"pow": 1})
 
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input and its powers; the mean of each window, its sign, its magnitude and the sum. For ∞ as MaxPool."""
+        (x,) = inputs
+        powers = Made("powers", prod(x))
+        if math.isinf(self.norm_type):
+            return powers, *_indices(self, x)
+        return INPUT, powers, Made("sums", 4 * prod(self.output(x)))
+
 
 class LPPool1d(_LPPool):
     """(Sum of x^p over a window)^(1/p): a power and an addition for each tap, a root for each (`torch.nn.LPPool1d`).
@@ -284,6 +315,10 @@ class _FractionalMaxPool(Layer):
         letters = ("N", "C", *places, *TAPS[-self.rank :])
         loops = dict(zip(letters, (*x[:2], *sizes, *ints(self.kernel_size)), strict=True))
         return (Nest(loops, {"cmp": 1}, (Operand("output", "output", dense("N", "C", *places)),)),)
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input, and the index of each largest value."""
+        return _indices(self, inputs[0])
 
     def _scaled(self, x: Shape) -> tuple[int, ...]:
         assert isinstance(self.output_ratio, tuple)
@@ -361,12 +396,20 @@ class _AdaptiveAvgPool(_AdaptivePool):
         total = self._bins(inputs[0], "add")
         return total, _each(total, {"div": 1})
 
+    def keeps(self, *inputs: Shape) -> tuple[str, ...]:
+        """The input, for its size; nothing where one bin takes all, which PyTorch computes as a mean."""
+        return () if self.output_size == (1,) * self.rank else (INPUT,)
+
 
 @dataclass(frozen=True, slots=True)
 class _AdaptiveMaxPool(_AdaptivePool):
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """Comparisons of every position of a bin with the largest so far."""
         return (self._bins(inputs[0], "cmp"),)
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input, and the index of each largest value."""
+        return _indices(self, inputs[0])
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):

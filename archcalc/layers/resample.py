@@ -29,6 +29,7 @@ class _Resized(Layer):
     scale_factor: float | tuple[float, ...] | None = None
 
     local: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if (self.size is None) == (self.scale_factor is None):
@@ -139,6 +140,7 @@ class PixelShuffle(Layer):
     upscale_factor: int
 
     local: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_int("upscale_factor", self.upscale_factor)
@@ -165,6 +167,7 @@ class PixelUnshuffle(Layer):
     downscale_factor: int
 
     local: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_int("downscale_factor", self.downscale_factor)
@@ -207,6 +210,8 @@ class ChannelShuffle(Layer):
 
     groups: int
 
+    kept: ClassVar[tuple[str, ...]] = ()
+
     def __post_init__(self) -> None:
         check_int("groups", self.groups)
 
@@ -236,6 +241,7 @@ class Unflatten(Layer):
     unflattened_size: tuple[int, ...]
 
     local: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_int("dim", self.dim, None)

@@ -18,6 +18,7 @@ class Input(Layer):
     shape: tuple[Extent, ...]
 
     inputs: ClassVar[int | None] = 0
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def output(self, *inputs: Shape) -> Shape:
         """The shape given."""
@@ -38,6 +39,7 @@ class Flatten(Layer):
     end_dim: int = -1
 
     worked: ClassVar[bool] = True
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_int("start_dim", self.start_dim, None)
@@ -74,6 +76,7 @@ class Concat(Layer):
 
     inputs: ClassVar[int | None] = None
     worked: ClassVar[bool] = True
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_int("dim", self.dim, None)
@@ -101,6 +104,7 @@ class Add(Layer):
     inplace: bool = False
 
     inputs: ClassVar[int | None] = None
+    kept: ClassVar[tuple[str, ...]] = ()
 
     @property
     def in_place(self) -> bool:
@@ -125,6 +129,8 @@ class Subsample(Layer):
     """
 
     stride: Ints
+
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         set_ints(self, "stride", 2, 1)
@@ -158,6 +164,7 @@ class PadChannels(Layer):
     channels: int
 
     worked: ClassVar[bool] = True
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_int("channels", self.channels)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from archcalc.errors import ShapeError
 from archcalc.extents import Shape
-from archcalc.layers.base import Layer, axis_of, check_int, elementwise
+from archcalc.layers.base import OUTPUT, Layer, axis_of, check_int, elementwise
 from archcalc.nest import Nest
 
 _LARGEST = {"cmp": 1}
@@ -18,6 +19,8 @@ class _Softmax(Layer):
     """The largest value; subtraction, exponential and sum; division. Each visits every element."""
 
     dim: int | None = 1
+
+    kept: ClassVar[tuple[str, ...]] = (OUTPUT,)
 
     def __post_init__(self) -> None:
         if self.dim is not None:
@@ -55,6 +58,8 @@ class Softmax2d(Layer):
     """Softmax over the channels of an image (`torch.nn.Softmax2d`)."""
 
     __slots__ = ()
+
+    kept: ClassVar[tuple[str, ...]] = (OUTPUT,)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """Those of Softmax over the channels."""
