@@ -87,8 +87,10 @@ def test_a_kind_that_moves_data_has_the_shape_of_torch_and_costs_nothing(
 RANDOM = {"FractionalMaxPool2d", "FractionalMaxPool3d"}
 """Kinds whose windows lie at random places, so that no nest says where; test_trace compares their outputs' shapes."""
 
-PROVED_ELSEWHERE = more_programs.PROGRAMS.keys() | more_kinds.MOVED | nd_programs.PROGRAMS.keys() | RANDOM
-"""Kinds whose proofs are in test_layers_more and test_layers_nd."""
+ZOO = {"TableConv2d", "RBF"}
+
+PROVED_ELSEWHERE = more_programs.PROGRAMS.keys() | more_kinds.MOVED | nd_programs.PROGRAMS.keys() | RANDOM | ZOO
+"""Kinds whose proofs are in test_layers_more, test_layers_nd and test_layers_lenet."""
 
 
 def test_every_kind_has_a_proof() -> None:

@@ -47,6 +47,7 @@ from archcalc.layers.dropout import (
     Identity,
 )
 from archcalc.layers.embedding import Embedding, EmbeddingBag
+from archcalc.layers.lenet import RBF, TableConv2d
 from archcalc.layers.norm import (
     BatchNorm1d,
     BatchNorm2d,
@@ -116,6 +117,7 @@ __all__ = [
     "GRU",
     "KINDS",
     "LSTM",
+    "RBF",
     "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
@@ -207,6 +209,7 @@ __all__ = [
     "Softshrink",
     "Softsign",
     "Subsample",
+    "TableConv2d",
     "Tanh",
     "Tanhshrink",
     "Threshold",

@@ -1,5 +1,6 @@
 """Build: a network as a real torch module whose submodules and `state_dict` are named as its layers are."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -68,7 +69,39 @@ class PadChannels(nn.Module):
         return functional.pad(x, (0, 0, 0, 0, 0, self.channels))
 
 
-KINDS: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in (Add, Concat, Subsample, PadChannels)}
+class TableConv2d(nn.Module):
+    """Convolution between the maps that a table connects, with R·S weights a connection and a bias a map."""
+
+    def __init__(self, table: tuple[tuple[int, ...], ...], kernel_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.seen = [i for row in table for i in row]
+        self.maps = [k for k, row in enumerate(table) for _ in row]
+        self.weight = nn.Parameter(torch.rand(len(self.seen), *kernel_size) / math.prod(kernel_size))
+        self.bias = nn.Parameter(torch.zeros(len(table)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, K, H − R + 1, W − S + 1)."""
+        sums = functional.conv2d(x[:, self.seen], self.weight[:, None], groups=len(self.seen))
+        output = self.bias[:, None, None].expand(len(x), -1, *sums.shape[2:])
+        return output.index_add(1, torch.tensor(self.maps, device=x.device), sums)
+
+
+class RBF(nn.Module):
+    """Squared distances to fixed centres."""
+
+    centres: Tensor
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.ones(out_features, in_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) to (N, K)."""
+        return (x[:, None] - self.centres).square().sum(-1)
+
+
+_OWN = (Add, Concat, Subsample, PadChannels, TableConv2d, RBF)
+KINDS: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in _OWN}
 """Kinds of layer that torch.nn has no class for."""
 
 

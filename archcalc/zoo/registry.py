@@ -77,6 +77,7 @@ class Entry:
 
 
 FAMILIES: dict[str, tuple[str, ...]] = {
+    "lenet": ("lenet5", "lenet5-cifar10", "lenet-caffe"),
     "alexnets": ("alexnet", "alexnet-torchvision"),
     "vgg": ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"),
     "inception": ("inception-naive", "inception-reduced"),
