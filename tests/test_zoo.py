@@ -422,7 +422,7 @@ def test_every_entry_says_what_it_is(name: str) -> None:
     chosen = zoo.find(name)
     assert chosen.summary.endswith(".")
     assert len(chosen.summary) <= 120
-    assert 1998 <= chosen.year <= 2026
+    assert 1986 <= chosen.year <= 2026
     assert chosen.paper
     names = [node.name for node in chosen.build()]
     assert len(set(names)) == len(names)

@@ -83,6 +83,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "inception": ("inception-naive", "inception-reduced"),
     "googlenets": ("googlenet", "googlenet-torchvision", "minigooglenet"),
     "resnet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "plain18", "plain34"),
+    "resnet_cifar": (
+        "resnet20",
+        "resnet32",
+        "resnet44",
+        "resnet56",
+        "resnet110",
+        "resnet1202",
+        "resnet18-cifar",
+    ),
+    "perceptrons": ("mlp", "deep-narrow"),
 }
 """The entries of each module of the zoo, so that only the module of the entry asked for is imported."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from archcalc.graph import Builder, Network
@@ -25,15 +25,17 @@ WIDTHS = (64, 128, 256, 512)
 
 Shortcut: TypeAlias = Literal["A", "B", "C"]
 StrideOn: TypeAlias = Literal["1x1", "3x3"]
+Block: TypeAlias = Callable[[int, int], list[tuple[int, int, int]]]
+"""The convolutions (width, kernel, stride) of a block from its width and stride."""
 
 
-class _ResNet:
+class ResNet:
     """The pieces that all networks of the paper are put together from, on one builder."""
 
-    def __init__(self, name: str, *, shortcut: Shortcut | None, batch_norm: bool, conv_bias: bool):
-        self.net = Builder(name, (1, 3, 224, 224))
+    def __init__(self, name: str, *, shortcut: Shortcut | None, batch_norm: bool, conv_bias: bool, size: int = 224):
+        self.net = Builder(name, (1, 3, size, size))
         self.shortcut, self.batch_norm, self.conv_bias = shortcut, batch_norm, conv_bias
-        self.channels = 64
+        self.channels = 3
 
     def conv(self, width: int, kernel: int, stride: int, name: str, norm: str) -> None:
         """A convolution that keeps the size but for its stride, and its batch norm."""
@@ -67,30 +69,41 @@ class _ResNet:
         elif resized or self.shortcut == "C":
             self.conv(self.channels, 1, stride, "downsample.0", "downsample.1")
 
-    def network(
-        self, repeats: tuple[int, ...], block: Callable[[int, int], list[tuple[int, int, int]]], classes: int
-    ) -> Network:
-        """Stem, four stages of blocks, head."""
-        net = self.net
-        self.conv(64, 7, 2, "conv1", "bn1")
-        net.add(ReLU(inplace=True), "relu")
-        net.add(MaxPool2d(3, stride=2, padding=1), "maxpool")
-        for stage, (width, count) in enumerate(zip(WIDTHS, repeats, strict=True), start=1):
-            with net.block(f"layer{stage}"):
+    def stem(self, width: int, kernel: int, stride: int) -> None:
+        """The first convolution."""
+        self.conv(width, kernel, stride, "conv1", "bn1")
+        self.net.add(ReLU(inplace=True), "relu")
+        self.channels = width
+
+    def stages(self, widths: Sequence[int], repeats: Sequence[int], block: Block) -> None:
+        """Blocks of each width, the first of each stage but the first with stride 2."""
+        for stage, (width, count) in enumerate(zip(widths, repeats, strict=True), start=1):
+            with self.net.block(f"layer{stage}"):
                 for index in range(count):
-                    with net.block(str(index)):
+                    with self.net.block(str(index)):
                         self.block(block(width, 2 if stage > 1 and index == 0 else 1))
-        net.add(AdaptiveAvgPool2d(1), "avgpool")
-        net.add(Flatten(), "flatten")
-        net.add(Linear(classes), "fc")
-        return net.network()
+
+    def head(self, classes: int) -> Network:
+        """The mean of each map, and the fully connected layer."""
+        self.net.add(AdaptiveAvgPool2d(1), "avgpool")
+        self.net.add(Flatten(), "flatten")
+        self.net.add(Linear(classes), "fc")
+        return self.net.network()
+
+    def network(self, repeats: tuple[int, ...], block: Block, classes: int) -> Network:
+        """Stem, four stages of blocks, head."""
+        self.stem(64, 7, 2)
+        self.net.add(MaxPool2d(3, stride=2, padding=1), "maxpool")
+        self.stages(WIDTHS, repeats, block)
+        return self.head(classes)
 
 
-def _basic(width: int, stride: int) -> list[tuple[int, int, int]]:
+def basic(width: int, stride: int) -> list[tuple[int, int, int]]:
+    """Two 3×3 convolutions."""
     return [(width, 3, stride), (width, 3, 1)]
 
 
-def _bottleneck(stride_on: StrideOn) -> Callable[[int, int], list[tuple[int, int, int]]]:
+def _bottleneck(stride_on: StrideOn) -> Block:
     def block(width: int, stride: int) -> list[tuple[int, int, int]]:
         first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
         return [(width, 1, first), (width, 3, second), (4 * width, 1, 1)]
@@ -110,8 +123,8 @@ def _basic_resnet(name: str, repeats: tuple[int, ...]) -> Callable[..., Network]
     def recipe(
         *, shortcut: Shortcut = "B", batch_norm: bool = True, conv_bias: bool = False, classes: int = 1000
     ) -> Network:
-        parts = _ResNet(name, shortcut=shortcut, batch_norm=batch_norm, conv_bias=conv_bias)
-        return parts.network(repeats, _basic, classes)
+        parts = ResNet(name, shortcut=shortcut, batch_norm=batch_norm, conv_bias=conv_bias)
+        return parts.network(repeats, basic, classes)
 
     recipe.__doc__ = f"ResNet-{name[6:]}: residual blocks of two 3×3 convolutions."
     return recipe
@@ -120,8 +133,8 @@ def _basic_resnet(name: str, repeats: tuple[int, ...]) -> Callable[..., Network]
 def _plain(name: str, repeats: tuple[int, ...]) -> Callable[..., Network]:
     @entry(name, family="ResNet", year=2015, paper=PAPER)
     def recipe(*, batch_norm: bool = True, conv_bias: bool = False, classes: int = 1000) -> Network:
-        parts = _ResNet(name, shortcut=None, batch_norm=batch_norm, conv_bias=conv_bias)
-        return parts.network(repeats, _basic, classes)
+        parts = ResNet(name, shortcut=None, batch_norm=batch_norm, conv_bias=conv_bias)
+        return parts.network(repeats, basic, classes)
 
     recipe.__doc__ = f"The plain twin of ResNet-{name[5:]}: the same layers without shortcuts."
     return recipe
@@ -137,7 +150,7 @@ def _bottleneck_resnet(name: str, repeats: tuple[int, ...]) -> Callable[..., Net
         conv_bias: bool = False,
         classes: int = 1000,
     ) -> Network:
-        parts = _ResNet(name, shortcut=shortcut, batch_norm=batch_norm, conv_bias=conv_bias)
+        parts = ResNet(name, shortcut=shortcut, batch_norm=batch_norm, conv_bias=conv_bias)
         return parts.network(repeats, _bottleneck(stride_on), classes)
 
     recipe.__doc__ = f"ResNet-{name[6:]}: bottlenecks of 1×1, 3×3, 1×1; the paper strides on the first 1×1."
