@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from archcalc.errors import CheckError, MissingPackageError
-from archcalc.pytorch.counters import COUNTERS, untouched
+from archcalc.pytorch.counters import COUNTERS
+from archcalc.pytorch.untouched import untouched
 
 TOOLS = sorted(COUNTERS)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -383,7 +384,7 @@ def test_a_missing_package_says_how_to_install_it(tool: str, monkeypatch: pytest
     for name in [one for one in sys.modules if one.partition(".")[0] == tool]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, tool, None)
-    with pytest.raises(MissingPackageError, match=rf'^{tool} is not installed: pip install "archcalc\[torch\]"$'):
+    with pytest.raises(MissingPackageError, match=rf'^{tool} is not installed: pip install "archcalc\[counters\]"$'):
         COUNTERS[tool](nn.ReLU(), (torch.ones(1),))
 
 

@@ -329,7 +329,7 @@ def test_a_wrong_convention_leaves_a_remainder(
 ) -> None:
     convention = CONVENTIONS[tool]
     causes = tuple(Cause(one.name, amount) if one.name.startswith(cause) else one for one in convention.causes)
-    monkeypatch.setitem(CONVENTIONS, tool, dataclasses.replace(convention, causes=causes))
+    monkeypatch.setattr(f"archcalc.conventions.{tool}.CONVENTIONS", (dataclasses.replace(convention, causes=causes),))
     found = check_module(build(RESNET), RESNET, label="built", tools=[tool], exact=True)
     wrong = by_what(found)[convention.header]
     assert wrong.remainder == remainder
@@ -389,7 +389,7 @@ def test_a_missing_tool_is_said_to_be_skipped(package: str, what: str, monkeypat
     skipped = [one for one in report.comparisons if one.skipped]
     assert [(one.what, one.theirs, one.remainder, one.ok) for one in skipped] == [(what, None, None, True)]
     assert report.ok
-    assert f'{what} skipped: {package} is not installed: pip install "archcalc[torch]"' in report.table().notes
+    assert f'{what} skipped: {package} is not installed: pip install "archcalc[counters]"' in report.table().notes
     assert "skipped" in report.table().to_markdown()
 
 

@@ -1,20 +1,25 @@
 """Observe: which leaf modules a forward pass calls, what they put out, and which rows of a report describe them."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
+from archcalc import units
 from archcalc.analysis import Row
 from archcalc.errors import ArchcalcError, CheckError
+from archcalc.layers import Input
+from archcalc.layers.operation import Constant, Parameter, Unused
 from archcalc.nest import Role
 from archcalc.pytorch.build import BuiltNetwork
-from archcalc.pytorch.counters import untouched
 from archcalc.pytorch.devices import memory_guard
+from archcalc.pytorch.untouched import untouched
 
 Dims: TypeAlias = tuple[int, ...]
 Tensors: TypeAlias = tuple[tuple[str, Dims], ...]
@@ -23,7 +28,7 @@ Tensors: TypeAlias = tuple[tuple[str, Dims], ...]
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a leaf module: its path and the shape of its output, None where that is not one tensor."""
+    """One call of a leaf module: its path and the shape of its output, the first one of several."""
 
     path: str
     module: nn.Module
@@ -35,36 +40,84 @@ class Call:
         return type(self.module).__name__
 
 
-def observe(module: nn.Module, x: Tensor) -> tuple[list[Call], Dims | None]:
-    """Calls of leaf modules in the order they end, and the shape of the output, in eval mode. Raises CheckError."""
+def observe(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[list[Call], tuple[Dims, ...]]:
+    """Calls of leaf modules in the order they end, and the shapes of all outputs, in eval mode. Raises CheckError."""
     calls: list[Call] = []
-    running = [type(module).__name__]
+    running: list[tuple[str, nn.Module, object]] = []
 
-    def start(path: str, *_: object) -> None:
-        running[:] = [path or type(module).__name__]
+    def start(path: str, part: nn.Module, args: object, kwargs: object) -> None:
+        running.append((path, part, (args, kwargs)))
 
-    def note(path: str, module: nn.Module, _: object, output: object) -> None:
-        calls.append(Call(path, module, _shape(output)))
+    def stop(path: str, part: nn.Module, args: object, kwargs: object, output: object) -> None:
+        while running.pop()[1] is not part:  # those in between raised what somebody caught
+            pass
+        if path in leaves:
+            calls.append(Call(path, part, next(iter(shapes(output)), None)))
 
-    leaves = {path: one for path, one in module.named_modules() if not any(True for _ in one.children())}
+    parts = dict(module.named_modules())
+    leaves = {path for path, one in parts.items() if not any(True for _ in one.children())}
     if isinstance(module, BuiltNetwork):
-        leaves.pop("", None)  # a network without layers has no leaves
+        leaves.discard("")  # a network without layers has no leaves
     handles = []
-    with untouched(module, (x,)), torch.no_grad(), warnings.catch_warnings():
+    with untouched(module, [*tensors((args, kwargs))]), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module.eval()
+        args, kwargs = tree_map(lambda one: one.clone() if isinstance(one, Tensor) else one, (args, kwargs))
         try:
-            handles += [one.register_forward_pre_hook(partial(start, path)) for path, one in leaves.items()]
-            handles += [one.register_forward_hook(partial(note, path)) for path, one in leaves.items()]
-            output = module(x.clone())
+            for path, one in parts.items():
+                handles.append(one.register_forward_pre_hook(partial(start, path), with_kwargs=True))
+                handles.append(one.register_forward_hook(partial(stop, path), with_kwargs=True))
+            output = module(*args, **kwargs)
         except (ArchcalcError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            raise CheckError(f"{running[0]} could not run: {type(error).__name__}: {error}") from error
+            path, part, given = running[-1] if running else ("", module, (args, kwargs))
+            raise CheckError(_failure(path, part, given, error)) from error
         finally:
             for handle in handles:
                 handle.remove()
-    return calls, _shape(output)
+    return calls, shapes(output)
+
+
+def _failure(path: str, part: nn.Module, given: object, error: Exception) -> str:
+    where = f"{path} ({type(part).__name__})" if path else type(part).__name__
+    received = " and ".join(units.shape(shape) for shape in shapes(given)) or "no tensor"
+    reason = " ".join(str(error).split()) or "no reason given"
+    return f"{where} received {received} and failed with {type(error).__name__}: {reason}"
+
+
+def shapes(value: object) -> tuple[Dims, ...]:
+    """Shapes of the tensors in a value; one that is there twice, or detached beside itself, is one."""
+    found: dict[object, Dims] = {}
+    for tensor in tensors(value):
+        shape = tuple(tensor.shape)
+        known = tensor.numel() and not tensor.is_meta and tensor.layout is torch.strided
+        found[(tensor.data_ptr(), shape, tensor.stride()) if known else id(tensor)] = shape
+    return tuple(found.values())
+
+
+def tensors(value: object) -> Iterator[Tensor]:
+    """Tensors in a value, and in its lists, tuples, dictionaries and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from chain.from_iterable(map(tensors, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from chain.from_iterable(map(tensors, value))
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from chain.from_iterable(tensors(getattr(value, one.name)) for one in fields(value))
+
+
+def home(row: Row, module: nn.Module) -> tuple[str, bool]:
+    """Path of the innermost submodule that computes a row, and whether the row is that submodule's own call."""
+    node = row.node
+    label = node.name.partition(":")[0]
+    if node.origin is None:
+        return label, True
+    root = label == type(module).__name__.lower() and len(node.origin.modules) == 1
+    if node.origin.functions or isinstance(node.layer, Input | Parameter | Constant | Unused):
+        return ".".join(node.blocks), False
+    return ("", True) if root else (label, True)
 
 
 def align(rows: Sequence[Row], calls: Sequence[Call]) -> list[tuple[Row | None, Call | None]]:
@@ -154,7 +207,3 @@ def materialize(module: nn.Module, device: torch.device) -> nn.Module:
 def random(shape: Sequence[int], device: torch.device) -> Tensor:
     """Numbers between -1 and 1, the same each time on one device."""
     return torch.empty(tuple(shape), device=device).uniform_(-1, 1, generator=torch.Generator(device).manual_seed(0))
-
-
-def _shape(output: object) -> Dims | None:
-    return tuple(output.shape) if isinstance(output, Tensor) else None

@@ -8,21 +8,24 @@ import logging
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from archcalc.errors import InputError, UnknownNameError
-from archcalc.pytorch.counters import untouched
 from archcalc.pytorch.devices import memory_guard, require_dtype, synchronize
+from archcalc.pytorch.untouched import untouched
 
 MOST_RUNS = 10_000  # of one measurement on an accelerator, whose events all wait for one synchronisation
+NONE: Mapping[str, Tensor] = MappingProxyType({})
 STEADY = 0.1  # warm-up ends when three passes in a row are within this fraction of the fastest of them
 
 
@@ -59,36 +62,44 @@ def time_forward(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     *,
+    keywords: Mapping[str, Tensor] = NONE,
     min_seconds: float = 1.0,
     min_runs: int = 10,
     warmup: int = 5,
 ) -> Timing:
     """Time passes in eval and inference mode on the inputs' device; InputError where its memory is too small."""
-    device = _device_of(module, inputs)
-    with _measuring(module, inputs, device):
-        one_pass = _warm_up(lambda: module(*inputs), device, max(warmup, 1))
+    device = _device_of(module, (*inputs, *keywords.values()))
+    forward = partial(module, *inputs, **keywords)
+    with _measuring(module, (*inputs, *keywords.values()), device):
+        one_pass = _warm_up(forward, device, max(warmup, 1))
         if device.type == "cpu":
-            return Timing(_wall_samples(module, inputs, max(min_seconds, min_runs * one_pass), min_runs))
+            return Timing(_wall_samples(forward, max(min_seconds, min_runs * one_pass), min_runs))
         runs = min(max(min_runs, math.ceil(min_seconds / one_pass)), MOST_RUNS)
-        return Timing(_event_samples(lambda: module(*inputs), device, runs))
+        return Timing(_event_samples(forward, device, runs))
 
 
 def time_layers(
-    module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], *, runs: int = 10
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: Sequence[str],
+    *,
+    keywords: Mapping[str, Tensor] = NONE,
+    runs: int = 10,
 ) -> dict[str, Timing]:
     """Time the named submodules within whole passes, their calls in one pass added up.
 
     A submodule that a pass does not call has no entry. UnknownNameError for a name that is not a submodule's.
     """
-    device = _device_of(module, inputs)
+    device = _device_of(module, (*inputs, *keywords.values()))
+    forward = partial(module, *inputs, **keywords)
     clock = _clock(device)
     parts = {name: _submodule(module, name) for name in names}
     samples: dict[str, list[float]] = defaultdict(list)
-    with _measuring(module, inputs, device):
-        _warm_up(lambda: module(*inputs), device, 3)
+    with _measuring(module, (*inputs, *keywords.values()), device):
+        _warm_up(forward, device, 3)
         with _marked(parts, clock) as marks:
             for _ in range(max(runs, 1)):
-                module(*inputs)
+                forward()
                 synchronize(device)
                 for name, calls in marks.items():
                     samples[name].append(sum(clock.seconds(start, stop) for start, stop in calls))
@@ -151,15 +162,15 @@ def _clock(device: torch.device) -> _Clock:
     return _WallClock() if device.type == "cpu" else _StreamClock(device)
 
 
-def _wall_samples(module: nn.Module, inputs: tuple[Tensor, ...], seconds: float, min_runs: int) -> tuple[float, ...]:
-    timer = _timer(module, inputs)
+def _wall_samples(forward: Callable[[], object], seconds: float, min_runs: int) -> tuple[float, ...]:
+    timer = _timer(forward)
     samples: list[float] = []
     while len(samples) < max(min_runs, 1):
         samples += timer.blocked_autorange(min_run_time=seconds).times
     return tuple(samples)
 
 
-def _timer(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+def _timer(forward: Callable[[], object]) -> Any:
     log = logging.getLogger("torch.utils.cpp_extension")  # imported with it, it warns of CUDA without a device
     level = log.level
     log.setLevel(logging.ERROR)
@@ -168,9 +179,9 @@ def _timer(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
     finally:
         log.setLevel(level)
     return Timer(
-        "module(*inputs)",
+        "forward()",
         timer=perf_counter,  # the default would wait for an accelerator too
-        globals={"module": module, "inputs": inputs},
+        globals={"forward": forward},
         num_threads=torch.get_num_threads(),
     )
 

@@ -1,0 +1,88 @@
+"""What a convention is: a named projection of a layer's ledger onto one number, with the causes that make it differ.
+
+A convention counts `factor` for each MAC and adds what its causes say. The difference between two conventions is
+therefore itemised by cause, to the last unit. Causes look at a row: its ledger, its shapes, its layer's fields, and,
+since a tool sees only what it hooks or patches, the modules and functions of torch that run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from archcalc.analysis import Row
+from archcalc.extents import Extent
+from archcalc.layers import Layer
+from archcalc.layers.operation import Baked, Functional
+
+Amount: TypeAlias = Callable[[Row], Extent]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A reason why a convention counts more (or less) than MACs, and by how much on a given row."""
+
+    name: str
+    amount: Amount
+    defect: bool = False  # the tool does not do what it says it does
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A way of counting: `factor` for each MAC and what the causes add; in words, what is done with all else.
+
+    `param_causes` say likewise what is added to the parameters. `package` is the distribution that counts so, none
+    where the convention is known from documents.
+    """
+
+    name: str
+    header: str
+    meaning: str
+    source: str
+    factor: int = 1
+    causes: tuple[Cause, ...] = ()
+    params: str = "every parameter once"
+    param_causes: tuple[Cause, ...] = ()
+    activations: str = "not counted"
+    units: str = "plain numbers"
+    package: str = ""
+
+    def count(self, row: Row) -> Extent:
+        """The number of one row."""
+        return sum((cause.amount(row) for cause in self.causes), start=self.factor * row.macs)
+
+    def count_params(self, row: Row) -> Extent:
+        """The parameters of one row."""
+        return sum((cause.amount(row) for cause in self.param_causes), start=row.params)
+
+
+def layer_of(row: Row) -> Layer:
+    """The layer that states a row's cost, whether a module's or a function's."""
+    layer = row.node.layer
+    while isinstance(layer, Functional | Baked):
+        layer = layer.layer
+    return layer
+
+
+def modules(row: Row) -> tuple[str, ...]:
+    """Classes of the modules a row lies in, outermost first; a layer of a spec is its own, torch's of its kind."""
+    origin = row.node.origin
+    return origin.modules if origin else (f"torch.nn.{row.kind}",)
+
+
+def functions(row: Row) -> tuple[str, ...]:
+    """The functions of torch that run a row, outermost first; none where a module is the layer."""
+    origin = row.node.origin
+    return origin.functions if origin else ()
+
+
+def module(row: Row) -> str:
+    """The class of the module that a row is; "" where a function is called."""
+    return "" if functions(row) else modules(row)[-1]
+
+
+def of(kinds: str | Collection[str], amount: Amount) -> Amount:
+    """An amount on rows of these kinds, 0 on others."""
+    wanted = {kinds} if isinstance(kinds, str) else frozenset(kinds)
+    return lambda row: amount(row) if row.kind in wanted else 0
