@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from reprlib import repr as shorten
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from archcalc.errors import InputError
 from archcalc.graph import Network
 from archcalc.names import unknown
+
+if TYPE_CHECKING:
+    from archcalc.zoo.figures import Figure
 
 Recipe = Callable[..., Network]
 R = TypeVar("R", bound=Recipe)
@@ -75,10 +79,19 @@ class Entry:
         """The torchvision model that these choices describe, if there is one."""
         return self.torchvision(self.choices | dict(choices)) if self.torchvision else None
 
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """What papers, courses and tools print about it."""
+        from archcalc.zoo.figures import figures
+
+        package, _, module = self.recipe.__module__.rpartition(".")
+        return tuple(one for one in figures(module) if one.network == self.name) if package == __package__ else ()
+
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "lenet": ("lenet5", "lenet5-cifar10", "lenet-caffe"),
     "alexnets": ("alexnet", "alexnet-torchvision"),
+    "overfeat": ("overfeat",),
     "vgg": ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"),
     "inception": ("inception-naive", "inception-reduced"),
     "googlenets": ("googlenet", "googlenet-torchvision", "minigooglenet"),
@@ -92,6 +105,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "resnet1202",
         "resnet18-cifar",
     ),
+    "squeezenet": ("squeezenet1-0", "squeezenet1-1"),
+    "mobilenet": ("mobilenet-v1", "mobilenet-v2"),
     "perceptrons": ("mlp", "deep-narrow"),
 }
 """The entries of each module of the zoo, so that only the module of the entry asked for is imported."""
@@ -168,6 +183,9 @@ def _parse(entry_name: str, name: str, text: str, hint: Any) -> Any:
     if hint is bool and text.lower() in _WORDS:
         return _WORDS[text.lower()]
     value: Any = text
+    if hint is float and len(text) <= MOST_DIGITS:
+        with suppress(ValueError):
+            value = float(text)
     if hint is int or (get_origin(hint) is Literal and all(isinstance(choice, int) for choice in get_args(hint))):
         value = int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else text
     _check(entry_name, name, value, hint)
@@ -179,6 +197,8 @@ def _check(entry_name: str, name: str, value: Any, hint: Any) -> None:
         wanted, fits = " or ".join(map(str, get_args(hint))), type(value) is not bool and value in get_args(hint)
     elif hint is bool:
         wanted, fits = "true or false", isinstance(value, bool)
+    elif hint is float:
+        wanted, fits = "a number above 0, at most 100", type(value) in (int, float) and 0 < value <= 100
     else:
         wanted, fits = "a whole number of at least 1", type(value) is int and value >= 1
     if not fits:

@@ -1,0 +1,185 @@
+"""Verdicts: published figures beside archcalc's, and what each printed number is of ours.
+
+A printed number is `exact`, or ours `rounds to it` or `truncates to it`, or it is an `erratum` whose explanation is a
+computation: a cause must give the printed number, a conflict must give ours from other numbers as they are printed.
+Everything else is `unexplained`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, TypeAlias
+
+from archcalc import printed, units, zoo
+from archcalc.names import unknown
+from archcalc.table import Cell, Column, Table
+from archcalc.working import Equation, Worked
+from archcalc.zoo.figures import Bare, Cause, Figure, Value, figures, plain, report
+from archcalc.zoo.registry import FAMILIES
+
+SCHEMA = "archcalc.published/1"
+
+Kind: TypeAlias = printed.Kind | Literal["erratum", "unexplained"]
+KINDS: tuple[Kind, ...] = ("exact", "rounds to it", "truncates to it", "erratum", "unexplained")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A figure with our value of the same quantity, and what the printed number is of it."""
+
+    figure: Figure
+    ours: Value
+    kind: Kind
+    digits: int = 0
+    reason: str = ""
+    explanation: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        if self.digits:
+            return f"{self.kind} ({self.digits} digit{'s' * (self.digits > 1)})"
+        return f"{self.kind}: {self.reason}" if self.reason else self.kind
+
+    @property
+    def network(self) -> str:
+        """The entry and the choices that the figure is about, as `alexnet, towers=1`."""
+        shown = [f"{name}={typed(value)}" for name, value in self.figure.choices.items()]
+        return ", ".join([self.figure.network, *shown])
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published figures, judged."""
+
+    figures: tuple[Judged, ...]
+
+    @property
+    def unexplained(self) -> tuple[Judged, ...]:
+        """Figures that differ from ours for no reason known here."""
+        return tuple(one for one in self.figures if one.kind == "unexplained")
+
+    @property
+    def counts(self) -> dict[Kind, int]:
+        """How many figures have each kind of verdict."""
+        found = Counter(one.kind for one in self.figures)
+        return {kind: found[kind] for kind in KINDS}
+
+    def table(self) -> Table:
+        """Printed beside ours, a row for each figure; below, the arithmetic of each erratum."""
+        columns = (
+            *(Column("network", "left"), Column("quantity", "left"), Column("printed"), Column("ours")),
+            *(Column("verdict", "left"), Column("convention", "left"), Column("source", "left")),
+        )
+        rows = tuple(
+            (
+                *(one.network, one.figure.quantity, one.figure.printed, cell(plain(one.ours))),
+                *(one.verdict, one.figure.convention, one.figure.source),
+            )
+            for one in self.figures
+        )
+        said = ", ".join(f"{count} {kind}" for kind, count in self.counts.items() if count)
+        notes = dict.fromkeys(one.explanation for one in self.figures if one.explanation)
+        title = f"{len(rows)} published figure{'s' * (len(rows) > 1)} beside ours: {said}"
+        return Table(title, columns, rows, notes=tuple(notes))
+
+    def record(self) -> dict[str, Any]:
+        """The figures as plain data, schema `archcalc.published/1`."""
+        return {"schema": SCHEMA, "counts": self.counts, "figures": [_record(one) for one in self.figures]}
+
+    def __str__(self) -> str:
+        return self.table().to_terminal()
+
+
+def published(target: str | None = None) -> Published:
+    """Published figures of a network of the zoo, of a family, or of all.
+
+    Raises UnknownNameError.
+
+    >>> published("vgg19").unexplained
+    ()
+    """
+    every = [figure for module in FAMILIES for figure in figures(module)]
+    if target is None:
+        return Published(tuple(map(judge, every)))
+    named = {name for figure in every for name in (figure.network, zoo.ENTRIES[figure.network].family.lower())}
+    asked = target.lower()
+    if asked not in named:
+        raise unknown("network or family with published figures", target, sorted(named))
+    chosen = [figure for figure in every if zoo.ENTRIES[figure.network].family.lower() == asked]
+    return Published(tuple(map(judge, chosen or [figure for figure in every if figure.network == asked])))
+
+
+def judge(figure: Figure) -> Judged:
+    """Compute our value of a figure, and what the printed number is of it."""
+    network = report(figure.network, figure.input, **figure.choices)
+    ours = figure.amount(network)
+    found = _match(figure, ours)
+    if found:
+        return Judged(figure, ours, found.kind, found.digits)
+    says = f"{figure.network}, {figure.quantity} ({figure.source}): printed {figure.printed}"
+    erratum = figure.erratum
+    if erratum is None:
+        return Judged(figure, ours, "unexplained", explanation=f"{says}, ours {_text(figure, ours)}.")
+    computed = erratum.amount(network)
+    if isinstance(erratum, Cause):
+        reason, holds = erratum.reason, _match(figure, computed) is not None
+        explanation = f"{says}; {reason}: {_text(figure, computed)}; right is {_text(figure, ours)}."
+    else:
+        reason, holds = f"contradicts {erratum.against}", plain(computed) == plain(ours)
+        explanation = f"{says}; by {erratum.against}: {_text(figure, computed)}."
+    if holds:
+        return Judged(figure, ours, "erratum", reason=reason, explanation=explanation)
+    wrong = f"{says}, ours {_text(figure, ours)}; the reason given, {reason}, makes {_text(figure, computed)}."
+    return Judged(figure, ours, "unexplained", explanation=wrong)
+
+
+def _match(figure: Figure, value: Value) -> printed.Match | None:
+    bare = plain(value)
+    if isinstance(bare, tuple):
+        return printed.Match("exact") if printed.read_several(figure.printed) == bare else None
+    return printed.read(figure.printed, figure.kilo, whole=figure.whole).match(Fraction(bare))
+
+
+def cell(bare: Bare) -> Cell:
+    """How a value is shown: whole numbers in full, ratios to a few digits, shapes with ×."""
+    if isinstance(bare, tuple):
+        return units.shape(bare)
+    return bare.numerator if bare.denominator == 1 else float(bare)
+
+
+def _text(figure: Figure, value: Value) -> str:
+    """A value with its arithmetic, where it has any; thousands that are not 1,000 set apart."""
+    bare = plain(value)
+    shown = cell(bare)
+    said = (
+        Equation(value).text() if isinstance(value, Worked) else shown if isinstance(shown, str) else units.count(shown)
+    )
+    if figure.kilo == 1000 or isinstance(bare, tuple):
+        return said
+    return f"{said} = {units.count(figure.kilo)}·{float(Fraction(bare) / figure.kilo):.6g}"
+
+
+def typed(value: object) -> str:
+    """A choice as it is typed after --set."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _record(one: Judged) -> dict[str, Any]:
+    figure, bare = one.figure, plain(one.ours)
+    return {
+        "network": figure.network,
+        "choices": dict(figure.choices),
+        "input": list(report(figure.network, figure.input, **figure.choices).input),
+        "quantity": figure.quantity,
+        "printed": figure.printed,
+        "ours": list(bare) if isinstance(bare, tuple) else cell(bare),
+        "verdict": one.kind,
+        "digits": one.digits or None,
+        "reason": one.reason or None,
+        "explanation": one.explanation or None,
+        "convention": figure.convention,
+        "source": figure.source,
+    }
