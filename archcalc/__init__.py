@@ -1,6 +1,8 @@
 """archcalc: what every layer of a neural network costs, with the arithmetic shown."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from archcalc import zoo
 from archcalc.analysis import Report, Row, analyze
@@ -8,9 +10,24 @@ from archcalc.errors import ArchcalcError
 from archcalc.graph import Builder, Network, Node
 from archcalc.targets import torch_part
 
+if TYPE_CHECKING:
+    from archcalc.verdicts import Published
+
 __version__ = "0.1.0"
 
-__all__ = ["ArchcalcError", "Builder", "Network", "Node", "Report", "Row", "analyze", "operation", "trace", "zoo"]
+__all__ = [
+    "ArchcalcError",
+    "Builder",
+    "Network",
+    "Node",
+    "Report",
+    "Row",
+    "analyze",
+    "operation",
+    "published",
+    "trace",
+    "zoo",
+]
 
 
 def trace(module: Any, inputs: Any, /, **kwargs: Any) -> Network:
@@ -30,3 +47,13 @@ def operation(*names: str | type) -> Any:
     if names and all(isinstance(name, type) for name in names):
         return torch_part("modules").describes(*names)
     return torch_part("operations").operation(*names)
+
+
+def published(target: str | None = None) -> Published:
+    """Published figures of a network of the zoo, of a family, or of all, beside ours; see `archcalc.verdicts`.
+
+    Raises UnknownNameError.
+    """
+    from archcalc.verdicts import published
+
+    return published(target)
