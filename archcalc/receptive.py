@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from archcalc.extents import Extent, Shape, differ, minimum
 from archcalc.nest import Axis, Bins, Nest, Scatter, Window
@@ -35,10 +35,36 @@ class Field(NamedTuple):
         """The field of something that sees a whole axis of this extent."""
         return Field(self.size + (extent - 1) * self.jump, self.jump * extent, self.first)
 
+    def binned(self, bins: Bins) -> Field | None:
+        """The field of bins of an axis; None for uneven ones."""
+        if bins.bins == 1:
+            return self.whole(bins.size)
+        if type(bins.size) is not int or bins.size % bins.bins:
+            return None
+        taps = bins.size // bins.bins
+        return self.through(Window(bins.loop, bins.loop, stride=taps), taps)
+
+    def scattered(self, scatter: Scatter, taps: Extent) -> Field | None:
+        """The field after a window turned round: with a stride outputs do not step evenly, without it is a window."""
+        window = scatter.window
+        if window.stride != 1:
+            return None
+        return self.through(window._replace(before=window.reach(taps) - window.before), taps)
+
+    def joined(self, others: Sequence[Field]) -> Field | None:
+        """The field of outputs that see what all branches see; None where the branches do not step alike."""
+        if any(differ(other.jump, self.jump) for other in others):
+            return None
+        start, end = self.first, self.first + self.size
+        for other in others:
+            start = minimum(start, other.first)
+            end = -minimum(-end, -(other.first + other.size))
+        return Field(end - start, self.jump, start)
+
 
 Fields = tuple[Field | None, ...]
-"""One field for each spatial axis of an image, None where outputs do not step evenly; a vector keeps those of the
-image it came from; nothing for inputs that are no images."""
+"""One field for each spatial axis of an image, None where outputs do not step evenly or their place is lost; a vector
+keeps those of the image it came from; nothing for what sees no image."""
 
 
 def of_input(shape: Shape) -> Fields:
@@ -47,20 +73,28 @@ def of_input(shape: Shape) -> Fields:
 
 
 def fold(
-    fields: Sequence[Fields], inputs: Sequence[Shape], output: Shape, nests: Sequence[Nest], *, local: bool = True
-) -> Fields:
+    fields: Sequence[tuple[Any, ...]],
+    inputs: Sequence[Shape],
+    output: Shape,
+    nests: Sequence[Nest],
+    *,
+    local: bool = True,
+) -> tuple[Any, ...]:
     """The fields of a layer's output from those of its inputs: branches joined, then each nest's windows applied.
 
     A vector made of an image sees all of it; other operations that are not local lose the place, as does an axis that
-    is summed. What a normalisation sees through its mean and variance is left out, as Araujo et al. do.
+    is summed. What a normalisation sees through its mean and variance is left out, as Araujo et al. do. Fields are
+    `Field`s or whatever else goes through windows as they do, such as `archcalc.fields.Seen`.
     """
-    whole = len(output) == 2 < len(inputs[0])
-    if not (local or whole):
-        return ()
     seeing = [known for known in fields if known]
     if not seeing:
         return ()
+    whole = len(output) == 2 < len(inputs[0])
+    if not (local or whole):
+        return (None,) * max(len(output) - 2, 1)
     result = seeing[0] if len(seeing) == 1 else tuple(_joined(axis) for axis in zip(*seeing, strict=False))
+    if not nests and not whole and _moved(inputs, output):
+        return (None,) * max(len(output) - 2, 1)
     for nest in nests:
         axes, written = nest.operands[0].axes, nest.operands[-1].axes
         for i, axis in enumerate(axes[2:]):
@@ -82,39 +116,22 @@ def still(given: Shape, output: Shape, nests: Sequence[Nest]) -> bool:
     )
 
 
-def _step(field: Field | None, axis: Axis, written: Axis, nest: Nest) -> Field | None:
+def _moved(inputs: Sequence[Shape], output: Shape) -> bool:
+    """Whether what only moves data gives it other places: an image relabelled, or images joined side by side."""
+    return any(len(x) != len(output) or any(map(differ, x[2:], output[2:])) for x in inputs)
+
+
+def _step(field: Any, axis: Axis, written: Axis, nest: Nest) -> Any:
     if field is None:
         return None
     if isinstance(written, Scatter):
-        return _scattered(field, written.window, nest.loops[written.window.tap])
-    if type(axis) is tuple:
-        return None
+        return field.scattered(written, nest.loops[written.window.tap])
     if isinstance(axis, Window):
         return field.through(axis, nest.loops[axis.tap])
-    assert isinstance(axis, Bins)
-    if axis.bins == 1:
-        return field.whole(axis.size)
-    if type(axis.size) is not int or axis.size % axis.bins:
-        return None
-    taps = axis.size // axis.bins
-    return field.through(Window(axis.loop, axis.loop, stride=taps), taps)
+    return field.binned(axis) if isinstance(axis, Bins) else None
 
 
-def _scattered(field: Field, window: Window, taps: Extent) -> Field | None:
-    """The field after a window turned round: with a stride outputs do not step evenly, without it is a window."""
-    if window.stride != 1:
-        return None
-    return field.through(window._replace(before=window.reach(taps) - window.before), taps)
-
-
-def _joined(fields: Sequence[Field | None]) -> Field | None:
-    """The field of outputs that see what all branches see; None where the branches do not step alike."""
-    known = [field for field in fields if field is not None]
-    first = known[0] if known else None
-    if first is None or len(known) < len(fields) or any(differ(field.jump, first.jump) for field in known):
-        return None
-    start, end = first.first, first.first + first.size
-    for field in known[1:]:
-        start = minimum(start, field.first)
-        end = -minimum(-end, -(field.first + field.size))
-    return Field(end - start, first.jump, start)
+def _joined(fields: Sequence[Any]) -> Any:
+    """The field of outputs that see what all branches see; None where that of one is unknown."""
+    first, *others = fields
+    return None if first is None or None in others else first.joined(others)

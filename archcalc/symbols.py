@@ -86,3 +86,14 @@ def _ceiling(part: Any) -> Any:
     if not (denominator.is_Integer and constant.is_Integer and (constant + 1) % denominator == 0):
         return part
     return _merged(sympy.ceiling, (numerator + 1) / denominator)
+
+
+def solved(step: Any, term: Any, start: Any, count: Any) -> Any:
+    """Closed form of what `step`, an expression of the letter `term`, gives when taken `count` times from `start`.
+
+    >>> solved(symbol("r") + 2, symbol("r"), 1, symbol("N"))
+    2*N + 1
+    """
+    n, value = sympy.Symbol("n", integer=True, nonnegative=True), sympy.Function("value")
+    solution = sympy.rsolve(value(n + 1) - step.subs(term, value(n)), value(n), {value(0): start})
+    return sympy.expand(solution.subs(n, count))

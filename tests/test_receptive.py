@@ -9,10 +9,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archcalc import analyze
+from archcalc import analyze, zoo
 from archcalc.analysis import Report
+from archcalc.cli import main
+from archcalc.errors import InputError
+from archcalc.fields import Seen, layer_fields, pixels, receptive_record, receptive_table, stack
 from archcalc.graph import Builder, Network, Node
-from archcalc.layers import AdaptiveAvgPool2d, Add, Concat, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Subsample
+from archcalc.layers import (
+    AdaptiveAvgPool2d,
+    Add,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Flatten,
+    GroupNorm,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Subsample,
+    Upsample,
+)
 from archcalc.nest import Window
 from archcalc.receptive import Field
 from tests.strategies import chains, networks
@@ -26,7 +42,7 @@ def seen_by(report: Report, node: Node, axis: int, positions: Iterable[int], *, 
     row = report[node.name]
     here = set(positions)
     if real:
-        here = {position for position in here if 0 <= position < row.output[axis + 2]}
+        here &= set(range(row.output[axis + 2] if len(row.output) > 2 else 1))
     if not node.inputs:
         return here
     layer: Any = node.layer
@@ -38,8 +54,8 @@ def seen_by(report: Report, node: Node, axis: int, positions: Iterable[int], *, 
     elif node.layer.kind == "Subsample":
         here = {position * layer.stride[axis] for position in here}
     elif node.layer.kind == "AdaptiveAvgPool2d":
-        taps = size // layer.output_size[axis]  # known to divide where this is used
-        here = {position * taps + tap for position in here for tap in range(taps)}
+        bins = layer.output_size[axis]
+        here = {pixel for i in here for pixel in range(size) if i * size // bins <= pixel < -(-(i + 1) * size // bins)}
     elif node.layer.kind == "Flatten" and len(row.inputs[0]) > 2:
         here = set(range(size))
     return set().union(*(seen_by(report, report.network[n], axis, here, real=real) for n in node.inputs))
@@ -191,3 +207,209 @@ def test_bins_step_evenly_only_where_they_divide() -> None:
         assert analyze(net).rows[-1].fields == (fields, fields)
     net = Network.sequential("net", (1, 3, 8, 8), [AdaptiveAvgPool2d(3), Conv2d(2, 2)])
     assert analyze(net).rows[-1].receptive_field is None
+
+
+# Which pixels
+
+
+@given(networks(most=10, blocks=4))
+def test_pixels_are_those_found_by_walking_back_from_an_output(network: Network) -> None:
+    report = analyze(network)
+    known = pixels(report)
+    for row in report:
+        if not known[row.name].exact:  # only after branches met of which one has outputs that see nothing
+            assert any(0 in axis for other in known.values() for axis in other.axes)
+            continue
+        places = row.output[2:] or (1, 1)
+        for position in {(0, 0), (places[0] // 2, places[1] // 2), (places[0] - 1, places[1] - 1)}:
+            walked = [seen_by(report, row.node, axis, [i], real=True) for axis, i in enumerate(position)]
+            found = known[row.name].at(position)
+            assert found is not None
+            assert found == tuple(tuple(sorted(seen)) for seen in (walked if all(walked) else [set(), set()]))
+
+
+@given(networks(most=10, blocks=4))
+def test_no_output_sees_more_than_the_size_reported(network: Network) -> None:
+    report = analyze(network)
+    known = pixels(report)
+    fields = layer_fields(report)
+    assert [field.row.name for field in fields] == [row.name for row in report]
+    for field in fields:
+        if not known[field.row.name].exact:
+            continue
+        for size, masks in zip(field.size, known[field.row.name].axes, strict=True):
+            spans = [mask.bit_length() - (mask & -mask).bit_length() + 1 for mask in masks if mask]
+            assert max(spans, default=0) <= size
+            if None in field.row.fields:
+                assert max(spans, default=0) == size
+        assert field.exact or None in field.row.fields
+
+
+def test_holes_and_ends_of_the_image() -> None:
+    # taps at -1, 1, 3 of which -1 is padding; then 1, 3, 5; 3, 5, 7; and 5, 7 and the padding at 9
+    net = Network.sequential("net", (1, 1, 9, 9), [Conv2d(1, 3, padding=1, dilation=2, stride=2)])
+    known = pixels(analyze(net))["conv2d1"]
+    assert [known.at((i, 0)) for i in range(4)] == [
+        ((1, 3), (1, 3)),
+        ((1, 3, 5), (1, 3)),
+        ((3, 5, 7), (1, 3)),
+        ((5, 7), (1, 3)),
+    ]
+    assert known.at((4, 0)) is None
+    assert known.at((0,)) is None
+    # padding of 2 around a kernel of 1: the outermost outputs see nothing
+    blind = pixels(analyze(Network.sequential("net", (1, 1, 3, 3), [Conv2d(1, 1, padding=2)])))["conv2d1"]
+    assert blind.at((0, 3)) == ((), ())
+    assert blind.at((2, 3)) == ((0,), (1,))
+
+
+def test_a_transposed_convolution_alternates() -> None:
+    # stride 2, 3 taps: even outputs get taps 0 and 2 of two inputs, odd ones tap 1 of one
+    net = Network.sequential("net", (1, 1, 4, 4), [ConvTranspose2d(1, 3, stride=2)])
+    report = analyze(net)
+    field = layer_fields(report)[1]
+    assert (field.size, field.exact, field.jump, field.start) == ((2, 2), False, None, None)
+    seen = [pixels(report)["convtranspose2d1"].at((i, 0)) for i in range(9)]
+    assert [found[0] for found in seen if found] == [(0,), (0,), (0, 1), (1,), (1, 2), (2,), (2, 3), (3,), (3,)]
+    # with stride 1 it is a convolution with the kernel turned round
+    even = layer_fields(analyze(Network.sequential("net", (1, 1, 8, 8), [ConvTranspose2d(1, 3, padding=1)])))[1]
+    assert (even.size, even.exact, even.jump, even.start, even.padding) == ((3, 3), True, (1, 1), (0, 0), ((1, 1),) * 2)
+
+
+def test_start_and_padding() -> None:
+    # 7×7 stride 2 padding 3: the first output is centred on pixel 0; 112 outputs end at 111·2 + 3 = 225, past 223
+    stem = layer_fields(analyze(Network.sequential("net", (1, 3, 224, 224), [Conv2d(64, 7, stride=2, padding=3)])))[1]
+    assert (stem.start, stem.padding) == ((0, 0), ((3, 2), (3, 2)))
+    # 2×2 stride 2 on 5 pixels: the centre is between two, the last pixel is never seen; with ceil_mode one past the end
+    for ceil, after in ((False, -1), (True, 1)):
+        pool = MaxPool2d(2, ceil_mode=ceil)
+        field = layer_fields(analyze(Network.sequential("net", (1, 1, 5, 5), [pool])))[1]
+        assert (field.start, field.padding) == ((0.5, 0.5), ((0, after),) * 2)
+
+
+def test_what_loses_the_place_is_bounded_by_all_that_flows_in() -> None:
+    lossy = [Conv2d(1, 3), Upsample(scale_factor=2, mode="nearest"), Conv2d(1, 3)]
+    last = layer_fields(analyze(Network.sequential("net", (1, 1, 9, 8), lossy)))[-1]
+    assert (last.size, last.exact, last.jump) == ((9, 8), False, None)
+    # side by side along the height: positions are no longer those of the image
+    for dim, exact in ((1, True), (2, False)):
+        builder = Builder("net", (1, 2, 6, 6))
+        branch = builder.add(Conv2d(2, 3, padding=1))
+        builder.add(Concat(dim), "join", after=("input", branch))
+        builder.add(Conv2d(1, 3), "conv")
+        assert layer_fields(analyze(builder.network()))[-1].exact == exact
+    # what is added to something whose place is lost has lost it too
+    builder = Builder("net", (1, 2, 6, 6))
+    builder.add(Upsample(scale_factor=1), "same")
+    builder.add(Add(), "add", after=("input", "same"))
+    row = analyze(builder.network())["add"]
+    assert (row.fields, row.receptive_field) == ((None, None), None)
+
+
+def test_uneven_outputs_that_see_all_see_exactly_that() -> None:
+    builder = Builder("net", (1, 2, 7, 5))
+    builder.add(AdaptiveAvgPool2d(1), "pool")
+    builder.add(ConvTranspose2d(2, (7, 5)), "spread")
+    builder.add(Add(), "add", after=("input", "spread"))
+    report = analyze(builder.network())
+    assert layer_fields(report)[-1].size == (7, 5)
+    # a gate, one number a channel, lets every place see the whole image
+    assert [bin(mask) for mask in Seen((1, 2, 4)).joined([Seen((7,))]) or ()] == ["0b111"] * 3
+    assert Seen((1, 2, 4)).joined([Seen((1, 2))]) is None
+
+
+def test_mirrored_padding_sees_other_pixels() -> None:
+    report = analyze(Network.sequential("net", (1, 1, 8, 8), [Conv2d(1, 3, padding=1, padding_mode="circular")]))
+    assert not pixels(report)["conv2d1"].exact
+    assert layer_fields(report)[1].exact
+    assert receptive_table(report, position=(0, 0)).rows[1][-1] is None
+
+
+# The closed form
+
+
+def test_the_closed_form_of_a_stack_is_solved_from_the_recurrence() -> None:
+    N, F = sympy.symbols("N F", integer=True, positive=True)
+    closed = stack()
+    assert sympy.expand(closed - (N * F - N + 1)) == 0
+    assert closed.subs({N: 3, F: 5}) == 13  # 3·5 - 3 + 1
+    for layers in range(1, 11):
+        for taps in (1, 2, 3, 5):
+            net = Network.sequential("net", (1, 1, 50, 50), [Conv2d(1, taps)] * layers)
+            assert analyze(net).rows[-1].receptive_field == (closed.subs({N: layers, F: taps}),) * 2
+
+
+# Tables
+
+
+def test_as_a_table() -> None:
+    table = receptive_table(analyze(zoo.alexnet()), "conv|pool")
+    assert table.title == "Receptive fields of alexnet on 1×3×227×227, in pixels of the input"
+    # conv1: 11, jump 4, start (11 - 1)/2 = 5; pool1: 11 + 2·4 = 19, jump 8, start 9; conv2: 19 + 4·8 = 51, padding 2·8
+    assert table.rows[:3] == (
+        ("conv1", "Conv2d", "1×96×55×55", "11×11", "4×4", "5", "0"),
+        ("pool1", "MaxPool2d", "1×96×27×27", "19×19", "8×8", "9", "0"),
+        ("conv2", "Conv2d", "1×256×27×27", "51×51", "8×8", "9", "16"),
+    )
+    assert len(receptive_table(analyze(zoo.alexnet()), all_rows=True).rows) == len(analyze(zoo.alexnet()))
+    uneven = receptive_table(analyze(Network.sequential("net", (1, 3, 8, 7), [AdaptiveAvgPool2d(3)])))
+    # 8 in 3 bins: 0-2, 2-5, 5-7; 7 in 3 bins: 0-2, 2-4, 4-6
+    assert uneven.rows[1][3:] == ("≤ 4×3", None, None, None)
+    assert any(note.startswith("≤:") for note in uneven.notes)
+    normed = receptive_table(analyze(Network.sequential("net", (1, 4, 8, 8), [GroupNorm(2), ReLU()])))
+    assert "What is seen through the mean and variance of GroupNorm is left out." in normed.notes
+    assert "Left out, see what the layer before sees: 1 ReLU (--all shows them)." in normed.notes
+
+
+def test_positions_in_a_table() -> None:
+    report = analyze(zoo.alexnet())
+    table = receptive_table(report, "^conv1$", (1, 2))
+    # rows 1·4 to 1·4 + 10, columns 2·4 to 2·4 + 10
+    assert (table.columns[-1].header, table.rows[0][-1]) == ("output 1, 2 sees", "4…14 × 8…18")
+    with pytest.raises(InputError, match="alexnet has no layer with an output at 55, 0"):
+        receptive_table(report, "^conv1$", (55, 0))
+
+
+def test_closed_forms_of_fields() -> None:
+    report = analyze(zoo.vgg16(), (1, 3, "H", "W"))
+    (field,) = (field for field in layer_fields(report) if field.row.name == "pool5")
+    assert (field.size, field.jump, field.start) == ((212, 212), (32, 32), (15.5, 15.5))
+    assert str(layer_fields(report)[-1].size[0]) == "32*floor(H/32) + 180"  # 212 + (⌊H/32⌋ - 1)·32
+    with pytest.raises(InputError, match="takes an input of whole numbers, not 1×3×H×W"):
+        receptive_table(report, position=(0, 0))
+
+
+def test_vectors_see_no_image() -> None:
+    with pytest.raises(InputError, match="net on 1×3: none of the layers sees an image"):
+        receptive_table(analyze(Network.sequential("net", (1, 3), [Linear(5)])))
+
+
+def test_as_data() -> None:
+    record = receptive_record(analyze(zoo.resnet18()), "^conv1$", (0, 1))
+    assert record["schema"] == "archcalc.receptive/1"
+    assert record["layers"] == [
+        {
+            "name": "conv1",
+            "kind": "Conv2d",
+            "inputs": ["input"],
+            "output": [1, 64, 112, 112],
+            "receptive_field": [7, 7],
+            "exact": True,
+            "jump": [2, 2],
+            "start": [0, 0],
+            "padding": [[3, 2], [3, 2]],
+            "pixels": [[0, 1, 2, 3], [0, 1, 2, 3, 4, 5]],
+        }
+    ]
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["receptive", "vgg16", "--layers", "pool5", "--format", "csv"])
+    assert end.value.code == 0
+    row = capsys.readouterr().out.splitlines()[1].replace("×", "x")
+    assert row == "pool5,MaxPool2d,1x512x7x7,212x212,32x32,15.5,90"
+    with pytest.raises(SystemExit) as end:
+        main(["receptive", "vgg16", "--position", "a,b"])
+    assert end.value.code == 2
+    assert "cannot read --position 'a,b'" in capsys.readouterr().err

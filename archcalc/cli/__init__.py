@@ -20,7 +20,9 @@ COMMANDS = {
     "list": "listing",
     "show": "show",
     "explain": "explain",
+    "receptive": "receptive",
     "compare": "compare",
+    "published": "published",
     "check": "check",
     "time": "timing",
 }
