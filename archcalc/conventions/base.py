@@ -21,10 +21,14 @@ Amount: TypeAlias = Callable[[Row], Extent]
 
 @dataclass(frozen=True)
 class Cause:
-    """A reason why a convention counts more (or less) than MACs, and by how much on a given row."""
+    """A reason why a convention counts more (or less) than MACs, and by how much on a given row.
+
+    `because` explains it in a sentence to someone who has not met it before.
+    """
 
     name: str
     amount: Amount
+    because: str = ""
     defect: bool = False  # the tool does not do what it says it does
 
 
