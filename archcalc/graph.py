@@ -53,6 +53,13 @@ class Node:
     held: tuple[Held, ...] = ()
     origin: Origin | None = None
 
+    def check(self) -> None:
+        """Raise SpecError where the layer takes another number of inputs."""
+        wanted, given = self.layer.inputs, len(self.inputs)
+        if wanted not in (given, ANY) and (wanted is not None or given < 2):
+            takes = "two or more inputs" if wanted is None else f"{wanted} input" + "s" * (wanted != 1)
+            raise SpecError(f"{self.name} ({self.layer.kind}) takes {takes}, not {given}")
+
 
 @dataclass(frozen=True)
 class Network:
@@ -75,10 +82,10 @@ class Network:
                     raise SpecError(
                         f"{self.name}: {node.name} takes its input from {name!r}, which no earlier layer is"
                     )
-            wanted = node.layer.inputs
-            if wanted not in (len(node.inputs), ANY) and (wanted is not None or len(node.inputs) < 2):
-                takes = "two or more inputs" if wanted is None else f"{wanted} input" + "s" * (wanted != 1)
-                raise SpecError(f"{self.name}: {node.name} ({node.layer.kind}) takes {takes}, not {len(node.inputs)}")
+            try:
+                node.check()
+            except SpecError as error:
+                raise SpecError(f"{self.name}: {error}") from None
             seen.add(node.name)
         if not self.outputs and self.nodes:
             object.__setattr__(self, "outputs", (self.nodes[-1].name,))

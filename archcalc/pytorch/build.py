@@ -1,8 +1,7 @@
 """Build: a network as a real torch module whose submodules and `state_dict` are named as its layers are."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +13,8 @@ from archcalc.analysis import analyze
 from archcalc.errors import CheckError, InputError
 from archcalc.extents import Shape, as_shape
 from archcalc.graph import Network, Node
-from archcalc.layers import Input, Layer
+from archcalc.layers import Input
+from archcalc.overwriting import overwriting
 from archcalc.pytorch.devices import memory_guard
 
 
@@ -127,12 +127,12 @@ class BuiltNetwork(nn.Module):
         self.network = network
         self.shape = shape
         inputs = {row.name: row.inputs for row in analyze(network, shape).rows}
-        overwriting = set(_overwriting(network.nodes))
+        in_place = set(overwriting(network.nodes))
         dead = _dead(network.nodes)
         steps = []
         for node in network.nodes:
             if not isinstance(node.layer, Input):
-                module = _module(node, inputs[node.name], in_place=node.name in overwriting)
+                module = _module(node, inputs[node.name], in_place=node.name in in_place)
                 _place(self, node.name, module)
                 steps.append(_Step(node.name, module, node.inputs, dead[node.name]))
         self._steps = tuple(steps)
@@ -214,27 +214,3 @@ def _dead(nodes: Sequence[Node]) -> dict[str, tuple[str, ...]]:
         if name != nodes[-1].name:
             dead[reader] += (name,)
     return dead
-
-
-def _overwriting(nodes: Sequence[Node]) -> Iterator[str]:
-    """Nodes that may overwrite their first input: its memory is not the caller's, and nobody else reads it later."""
-    order = {node.name: index for index, node in enumerate(nodes)}
-    last = order | {name: index for index, node in enumerate(nodes) for name in node.inputs}
-    memory: dict[str, str] = {}  # of each value, the node that allocated it
-    caller = {node.name for node in nodes if isinstance(node.layer, Input)}
-    for index, node in enumerate(nodes):
-        memory[node.name] = node.name
-        if not node.inputs or not node.layer.in_place:
-            continue
-        held = memory[node.inputs[0]]
-        read_later = any(memory[name] == held and last[name] > index for name in list(memory)[:index])
-        read_twice = any(memory[name] == held for name in node.inputs[1:])
-        safe = held not in caller and not read_later and not read_twice
-        if _writes(node.layer) and safe:
-            yield node.name
-        if safe or not _writes(node.layer) or replace(node.layer, inplace=False).in_place:  # type: ignore[call-arg]
-            memory[node.name] = held
-
-
-def _writes(layer: Layer) -> bool:
-    return bool(getattr(layer, "inplace", False))
