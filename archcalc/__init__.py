@@ -11,6 +11,7 @@ from archcalc.graph import Builder, Network, Node
 from archcalc.targets import torch_part
 
 if TYPE_CHECKING:
+    from archcalc.footprint import Memory
     from archcalc.verdicts import Published
 
 __version__ = "0.1.0"
@@ -23,11 +24,21 @@ __all__ = [
     "Report",
     "Row",
     "analyze",
+    "memory",
     "operation",
     "published",
     "trace",
     "zoo",
 ]
+
+
+def memory(
+    target: Network | Report, *, batch: int | None = None, dtype: str = "float32", optimizer: str = "sgd"
+) -> Memory:
+    """What inference and training hold in memory; see `archcalc.footprint.memory`. Raises InputError."""
+    from archcalc import footprint
+
+    return footprint.memory(target, batch=batch, dtype=dtype, optimizer=optimizer)
 
 
 def trace(module: Any, inputs: Any, /, **kwargs: Any) -> Network:

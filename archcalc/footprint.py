@@ -1,0 +1,378 @@
+"""Memory: what inference and a training step hold, in bytes; `archcalc.memory` makes it.
+
+A layer's output lives in a storage: its own, or that of its input where it is in place or a view. Every storage is
+counted once, however many layers keep it. Sizes are what PyTorch asks for on the CPU.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from reprlib import repr as shorten
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from archcalc.analysis import Report, Row, analyze
+from archcalc.backward import backward_macs, graded, trained
+from archcalc.errors import ArchcalcError, InputError
+from archcalc.extents import prod
+from archcalc.graph import Network
+from archcalc.layers import Embedding, EmbeddingBag, Input, Layer, LocalResponseNorm, PReLU
+from archcalc.layers.base import FACTORS, OUTPUT, Made
+from archcalc.layers.operation import Functional, Parameter
+from archcalc.names import unknown
+
+if TYPE_CHECKING:
+    from archcalc.table import Table
+
+Dtype = Literal["float32", "float16", "bfloat16", "mixed"]
+Optimizer = Literal["none", "sgd", "momentum", "adam", "adamw"]
+
+WIDTHS: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "mixed": 4}
+"""Bytes of a parameter."""
+
+STATES: dict[str, int] = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
+"""Numbers that an optimizer holds for each parameter."""
+
+HALF, INDEX, COUNTER = 2, 8, 4
+"""Bytes of a 16-bit number, of an index, and of Adam's count of steps, a float32 for each tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMemory:
+    """One layer: bytes it writes anew, bytes kept for backward from it on, bytes alive while it runs at inference.
+
+    `copies` are the 16-bit copies of its weights among what is kept. `stated` is False where a layer does not state
+    what backward keeps, so that 0 is a lower bound.
+    """
+
+    row: Row
+    output: int
+    kept: int
+    copies: int
+    live: int
+    stated: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a network holds, in bytes, at one batch size."""
+
+    report: Report
+    dtype: str
+    optimizer: str
+    layers: tuple[LayerMemory, ...]
+
+    @property
+    def batch(self) -> int:
+        """Images of a batch."""
+        return int(self.report.input[0])
+
+    @property
+    def width(self) -> int:
+        """Bytes of a parameter."""
+        return WIDTHS[self.dtype]
+
+    @property
+    def weights(self) -> int:
+        """Weights and biases."""
+        return self.width * int(self.report.total.params)
+
+    @cached_property
+    def counters(self) -> int:
+        """Counts of batches that batch norms hold, 8 bytes each."""
+        names = (operand.name for row in self.report for nest in row.nests for operand in nest.operands)
+        return sum(name == "num_batches_tracked" for name in names)
+
+    @property
+    def buffers(self) -> int:
+        """What is kept but not trained: running statistics."""
+        return self.width * (int(self.report.total.buffers) - self.counters) + INDEX * self.counters
+
+    @property
+    def trained(self) -> int:
+        """Parameters that are trained, in elements."""
+        total = self.report.total
+        return int(total.params - total.frozen)
+
+    @cached_property
+    def tensors(self) -> int:
+        """Tensors that are trained."""
+        shared = {(row.name, held.name) for row in self.report for held in row.node.held if held.counted_by}
+        return sum((row.name, operand.name) not in shared for row in self.report for _, operand in trained(row))
+
+    @property
+    def gradients(self) -> int:
+        """A number for each parameter that is trained."""
+        return self.width * self.trained
+
+    @property
+    def state(self) -> int:
+        """What the optimizer holds between steps."""
+        counts = COUNTER * self.tensors if self.optimizer in ("adam", "adamw") else 0
+        return STATES[self.optimizer] * self.width * self.trained + counts
+
+    @property
+    def inputs(self) -> int:
+        """The batch that flows in."""
+        return sum(layer.output for layer in self.layers if isinstance(layer.row.node.layer, Input))
+
+    @property
+    def kept(self) -> int:
+        """What backward keeps, parameters, buffers and the batch that flows in aside."""
+        return sum(layer.kept for layer in self.layers)
+
+    @property
+    def copies(self) -> int:
+        """The 16-bit copies of weights among what backward keeps."""
+        return sum(layer.copies for layer in self.layers)
+
+    @property
+    def peak(self) -> LayerMemory:
+        """The (first) layer during which most is alive at inference."""
+        return max(self.layers, key=lambda layer: layer.live)
+
+    @property
+    def inference(self) -> int:
+        """Parameters, buffers, and what is alive at the peak."""
+        return self.weights + self.buffers + self.peak.live
+
+    @property
+    def training(self) -> int:
+        """Parameters, buffers, gradients, the optimizer's state, the batch, what backward keeps."""
+        return self.weights + self.buffers + self.gradients + self.state + self.inputs + self.kept
+
+    @property
+    def total(self) -> int:
+        """That of training; of inference where there is no optimizer."""
+        return self.inference if self.optimizer == "none" else self.training
+
+    @property
+    def unstated(self) -> tuple[Row, ...]:
+        """Layers that do not state what backward keeps; with any, totals of training are lower bounds."""
+        return tuple(layer.row for layer in self.layers if not layer.stated)
+
+    @property
+    def forward_macs(self) -> int:
+        """Multiply-accumulates of a forward pass."""
+        return int(self.report.total.macs)
+
+    @cached_property
+    def backward_macs(self) -> int:
+        """Multiply-accumulates of a backward pass."""
+        known = graded(self.report)
+        return int(sum(backward_macs(row, known) for row in self.report))
+
+    def largest_batch(self, nbytes: int) -> int:
+        """The largest batch with which the total is at most this many bytes; 0 where not even one image fits.
+
+        Raises InputError for a network that takes one batch size only.
+
+        >>> from archcalc import memory, zoo
+        >>> memory(zoo.vgg19(), optimizer="adam").largest_batch(16 * 2**30)
+        189
+        """
+        low, high = 0, 1
+        while self._at(high).total <= nbytes:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._at(middle).total <= nbytes else (low, middle)
+        return low
+
+    def _at(self, batch: int) -> Memory:
+        try:
+            return memory(self.report, batch=batch, dtype=self.dtype, optimizer=self.optimizer)
+        except ArchcalcError as error:
+            raise InputError(f"{self.report.network.name} cannot take a batch of {batch}: {error}") from None
+
+    def table(self, *, all_rows: bool = False) -> Table:
+        """A line for each layer."""
+        from archcalc.footprint_table import layer_table
+
+        return layer_table(self, all_rows=all_rows)
+
+    def summary(self, fits: int | None = None) -> Table:
+        """What the total is made of; with `fits` also the largest batch for that many bytes."""
+        from archcalc.footprint_table import summary_table
+
+        return summary_table(self, fits)
+
+    def to_dict(self, fits: int | None = None) -> dict[str, Any]:
+        """Plain data, schema archcalc.memory/1."""
+        from archcalc.footprint_table import memory_record
+
+        return memory_record(self, fits)
+
+    def __str__(self) -> str:
+        return self.summary().to_terminal()
+
+
+def memory(
+    target: Network | Report, *, batch: int | None = None, dtype: str = "float32", optimizer: str = "sgd"
+) -> Memory:
+    """What a network, or a report's network on the report's input, holds at a batch size, by default the input's.
+
+    `mixed` means float32 parameters under `torch.autocast` to 16 bits. Training mode: dropouts drop, batch norms take
+    the statistics of the batch. Raises InputError for an input that is not of whole numbers, UnknownNameError.
+
+    >>> from archcalc import zoo
+    >>> held = memory(zoo.resnet34(), batch=32, optimizer="adam")
+    >>> held.weights, held.state // held.weights
+    (87190688, 2)
+    """
+    for name, value, known in (("dtype", dtype, get_args(Dtype)), ("optimizer", optimizer, get_args(Optimizer))):
+        if value not in known:
+            raise unknown(name, value, known)
+    report = target if isinstance(target, Report) else analyze(target)
+    if batch is not None and batch != report.input[0]:
+        if type(batch) is not int or batch < 1:
+            raise InputError(f"a batch is a positive whole number, not {batch!r}")
+        report = analyze(report.network, (batch, *report.input[1:]))
+    if not all(type(extent) is int for row in report for extent in row.output):
+        raise InputError(f"memory of {report.network.name}: the input must be of whole numbers, not symbols or arrays")
+    return Memory(report, dtype, optimizer, tuple(_Accounts(report, dtype).layers()))
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes as typed: "16GiB" is 16·2^30, "16GB" 16·10^9, "4096" so many. Raises InputError.
+
+    >>> parse_bytes("1.5 KiB")
+    1536
+    """
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?(?:([KMGTP]?)(i?)B)?", text.strip(), re.IGNORECASE)
+    if match is None or (match[3] and not match[2]):
+        raise InputError(
+            f"cannot read {shorten(text)} as bytes: write 16GiB (2^30 each), 16GB (10^9 each) or a number of bytes"
+        )
+    power = " KMGTP".index((match[2] or " ").upper())
+    return int(Decimal(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+class _Accounts:
+    """The storages of a report's layers, how wide their numbers are, who keeps them and until when they live."""
+
+    def __init__(self, report: Report, dtype: str):
+        self.report, self.mixed = report, dtype == "mixed"
+        self.parameter = WIDTHS[dtype]
+        self.graded = graded(report)
+        self.widths: dict[str, int] = {}
+        ids = {name for row in report if isinstance(row.node.layer, _TABLES) for name in row.node.inputs}
+        for row in report:
+            self.widths[row.name] = INDEX if row.name in ids else self._width(row)
+
+    def layers(self) -> Iterator[LayerMemory]:
+        """Every layer's account, in the order they run."""
+        storage = self._storages(lambda layer: layer.trains_in_place)
+        kept = {row.name for row in self.report if isinstance(row.node.layer, (Input, Parameter))}  # counted elsewhere
+        for row, live in zip(self.report, self._live(), strict=True):
+            made = _made(row, row.node.layer.in_place)
+            copies = self._copies(row)
+            items = self._kept(row, storage)
+            total = copies
+            for name, nbytes in items or ():
+                total += 0 if name in kept else nbytes
+                kept |= {name} if name else set()
+            yield LayerMemory(row, made * self.widths[row.name], total, copies, live, items is not None)
+
+    def _width(self, row: Row) -> int:
+        """Bytes of a number of a layer's output."""
+        layer = row.node.layer
+        if not row.sources or isinstance(layer, (*_TABLES, LocalResponseNorm)):
+            return self.parameter  # autocast takes LocalResponseNorm's sums in float32
+        if self._in_half(row):
+            return HALF
+        sources = row.sources[:1] if isinstance(layer, Functional) else row.sources
+        return max(self.widths[source.name] for source in sources)
+
+    def _in_half(self, row: Row) -> bool:
+        """Whether autocast computes the layer in 16 bits."""
+        return self.mixed and (isinstance(row.node.layer, PReLU) or any("mac" in nest.ops for nest in row.nests))
+
+    def _storages(self, in_place: Callable[[Layer], bool]) -> dict[str, str]:
+        """For each layer the one that its output's storage was made by."""
+        storage: dict[str, str] = {}
+        for row in self.report:
+            shared = bool(row.sources) and in_place(row.node.layer)
+            storage[row.name] = storage[row.sources[0].name] if shared else row.name
+        return storage
+
+    def _size(self, row: Row) -> int:
+        """Bytes of a layer's output, wherever it lives."""
+        return int(prod(row.output)) * self.widths[row.name]
+
+    def _live(self) -> Iterator[int]:
+        """Bytes alive while each layer runs at inference: a storage goes when it was last read."""
+        storage = self._storages(lambda layer: layer.in_place)
+        last: dict[str, int] = {}
+        for index, row in enumerate(self.report):
+            for name in (row.name, *row.node.inputs):
+                last[storage[name]] = index
+        outputs = {storage[name] for name in self.report.network.outputs}
+        size = {row.name: _made(row, row.node.layer.in_place) * self.widths[row.name] for row in self.report}
+        alive = 0
+        for index, row in enumerate(self.report):
+            alive += size[row.name]
+            yield alive
+            ended = {storage[name] for name in (row.name, *row.node.inputs)} - outputs
+            alive -= sum(size[name] for name in ended if last[name] == index)
+
+    def _kept(self, row: Row, storage: dict[str, str]) -> list[tuple[str | None, int]] | None:
+        """Storages that a layer keeps, by the layer that made them, and tensors without one; None where not stated."""
+        if row.name not in self.graded:
+            return []
+        stated = row.node.layer.keeps(*row.inputs)
+        if stated is None:
+            return None
+        items: list[tuple[str | None, int]] = []
+        for one in stated:
+            if isinstance(one, Made):
+                widths = {"activation": self.widths[row.name], "parameter": self.parameter, "index": INDEX}
+                items.append((None, int(one.elements) * widths[one.width]))
+            elif one == OUTPUT:
+                items.append((storage[row.name], self._storage_size(storage[row.name])))
+            else:
+                items += [self._read(row, index, storage) for index in self._needed(row, factors=one == FACTORS)]
+        return items
+
+    def _read(self, row: Row, index: int, storage: dict[str, str]) -> tuple[str | None, int]:
+        """An input that backward reads: its storage, or a copy where autocast casts it or the layer overwrites it."""
+        source, layer = row.sources[index], row.node.layer
+        if self._in_half(row) and self.widths[source.name] != HALF:
+            return None, int(prod(source.output)) * HALF
+        if index == 0 and layer.trains_in_place and getattr(layer, "inplace", False):
+            return None, self._size(source)
+        return storage[source.name], self._storage_size(storage[source.name])
+
+    def _storage_size(self, name: str) -> int:
+        return self._size(self.report[name])
+
+    def _needed(self, row: Row, *, factors: bool) -> Collection[int]:
+        """Indices of the inputs that backward reads."""
+        count = len(row.sources)
+        if not factors:
+            return range(min(count, 2) if isinstance(row.node.layer, Functional) else count)
+        if count == 1:
+            return (0,) if any(operand.role == "weight" for _, operand in trained(row)) else ()
+        first, second = count - 2, count - 1
+        pairs = ((first, second), (second, first))
+        return [one for one, other in pairs if row.sources[other].name in self.graded]
+
+    def _copies(self, row: Row) -> int:
+        """Bytes of the 16-bit copies of a layer's weights that backward reads."""
+        if not self._in_half(row) or row.name not in self.graded:
+            return 0
+        if row.node.layer.kept == (FACTORS,) and not any(source.name in self.graded for source in row.sources):
+            return 0
+        elsewhere = {held.name for held in row.node.held if held.counted_by}
+        return HALF * int(row.work.size("weight", elsewhere))
+
+
+_TABLES = (Embedding, EmbeddingBag)
+
+
+def _made(row: Row, in_place: bool) -> int:
+    """Elements a layer writes anew."""
+    return 0 if in_place else int(prod(row.output))
