@@ -91,8 +91,8 @@ class Entry:
 FAMILIES: dict[str, tuple[str, ...]] = {
     "lenet": ("lenet5", "lenet5-cifar10", "lenet-caffe"),
     "alexnets": ("alexnet", "alexnet-torchvision"),
-    "overfeat": ("overfeat",),
-    "vgg": ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"),
+    "ilsvrc2013": ("zfnet", "overfeat"),
+    "vgg": ("vgg11", "vgg11-lrn", "vgg13", "vgg16", "vgg16c", "vgg19"),
     "inception": ("inception-naive", "inception-reduced"),
     "googlenets": ("googlenet", "googlenet-torchvision", "minigooglenet"),
     "resnet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "plain18", "plain34"),
@@ -105,6 +105,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "resnet1202",
         "resnet18-cifar",
     ),
+    "densenet": ("densenet121",),
     "squeezenet": ("squeezenet1-0", "squeezenet1-1"),
     "mobilenet": ("mobilenet-v1", "mobilenet-v2"),
     "perceptrons": ("mlp", "deep-narrow"),

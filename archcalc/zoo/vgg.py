@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from archcalc.graph import Builder, Network
-from archcalc.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, MaxPool2d, ReLU
+from archcalc.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, LocalResponseNorm, MaxPool2d, ReLU
 from archcalc.zoo.parts import classifier
 from archcalc.zoo.registry import Reference, entry
 
@@ -14,8 +14,20 @@ PAPER = "Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale 
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def vgg(name: str, kernels: tuple[str, ...], *, bias: bool, batch_norm: bool, avgpool: bool, classes: int) -> Network:
-    """A VGG network from the kernel sizes of its convolutions, one string a block: "331" is 3×3, 3×3, 1×1."""
+def vgg(
+    name: str,
+    kernels: tuple[str, ...],
+    *,
+    bias: bool,
+    classes: int,
+    batch_norm: bool = False,
+    avgpool: bool = False,
+    lrn: bool = False,
+) -> Network:
+    """A VGG network from the kernel sizes of its convolutions, one string a block: "331" is 3×3, 3×3, 1×1.
+
+    With `lrn` the first convolution's maps are normalised.
+    """
     net = Builder(name, (1, 3, 224, 224))
     for block, (width, sizes) in enumerate(zip(WIDTHS, kernels, strict=True), start=1):
         with net.block(f"block{block}", prefix=False):
@@ -24,6 +36,8 @@ def vgg(name: str, kernels: tuple[str, ...], *, bias: bool, batch_norm: bool, av
                 if batch_norm:
                     net.add(BatchNorm2d(), f"bn{block}_{index}")
                 net.add(ReLU(inplace=True), f"relu{block}_{index}")
+                if lrn and block == index == 1:
+                    net.add(LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0), "norm1_1")
             net.add(MaxPool2d(2, stride=2), f"pool{block}")
     if avgpool:
         net.add(AdaptiveAvgPool2d(7), "avgpool")
@@ -48,6 +62,12 @@ def vgg11(*, bias: bool = True, batch_norm: bool = False, avgpool: bool = False,
     """VGG-11, configuration A."""
     kernels = ("3", "3", "33", "33", "33")
     return vgg("vgg11", kernels, bias=bias, batch_norm=batch_norm, avgpool=avgpool, classes=classes)
+
+
+@entry("vgg11-lrn", family="VGG", year=2014, paper=PAPER)
+def vgg11_lrn(*, bias: bool = True, classes: int = 1000) -> Network:
+    """VGG-11 with local response normalisation, configuration A-LRN."""
+    return vgg("vgg11-lrn", ("3", "3", "33", "33", "33"), bias=bias, classes=classes, lrn=True)
 
 
 @entry("vgg13", family="VGG", year=2014, paper=PAPER, torchvision=_torchvision("vgg13"))
