@@ -11,6 +11,7 @@ from archcalc.graph import Builder, Network, Node
 from archcalc.targets import torch_part
 
 if TYPE_CHECKING:
+    from archcalc import rewrite
     from archcalc.footprint import Memory
     from archcalc.verdicts import Published
 
@@ -24,12 +25,23 @@ __all__ = [
     "Report",
     "Row",
     "analyze",
+    "load",
     "memory",
     "operation",
     "published",
+    "rewrite",
+    "save",
     "trace",
     "zoo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "rewrite":
+        from importlib import import_module
+
+        return import_module("archcalc.rewrite")
+    raise AttributeError(f"module 'archcalc' has no attribute {name!r}")
 
 
 def memory(
@@ -47,6 +59,20 @@ def trace(module: Any, inputs: Any, /, **kwargs: Any) -> Network:
     Raises TraceError, MissingPackageError.
     """
     return torch_part("trace").trace(module, inputs, **kwargs)  # type: ignore[no-any-return]
+
+
+def load(path: str) -> Network:
+    """The network that a spec file (YAML) describes; see `archcalc.specfile`. Raises InputError, SpecError, ShapeError."""
+    from archcalc.specfile import load
+
+    return load(path)
+
+
+def save(network: Network, path: str) -> None:
+    """Write a network to a spec file, from which `load` reads an equal one. Raises InputError, SpecError."""
+    from archcalc.specfile import save
+
+    save(network, path)
 
 
 def operation(*names: str | type) -> Any:

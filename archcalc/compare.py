@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,11 +10,14 @@ from archcalc import units
 from archcalc.analysis import Report, Row
 from archcalc.conventions import Convention, convention
 from archcalc.errors import InputError
-from archcalc.extents import Extent
+from archcalc.extents import Extent, differ
 from archcalc.records import plain
 from archcalc.table import Cell, Column, Table
 
 SCHEMA = "archcalc.compare/1"
+
+OTHERS = "other layers"
+"""Layers that stand for none of the first network's."""
 
 Quantity = tuple[str, Callable[[Report], Extent]]
 
@@ -27,7 +30,6 @@ def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
     Raises InputError for fewer than two, UnknownNameError for a convention there is not.
     """
     _at_least_two(reports)
-    first = reports[0]
     columns = [Column("", "left"), *(Column(report.network.name) for report in reports)]
     for report in reports[1:]:
         against = "" if len(reports) == 2 else f"{report.network.name} "
@@ -44,19 +46,66 @@ def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
         for other in amounts[1:]:
             changes += _change(amounts[0], other)
         rows.append((name, *amounts, *changes))
+    return Table(_title(reports), tuple(columns), tuple(rows), notes=_notes(reports))
+
+
+def compare_layers(reports: Sequence[Report], convention_name: str = "mac") -> Table:
+    """Costs of networks layer by layer, where they differ, each against the first.
+
+    With a layer are compared those of its name and those inside it, as after a rewrite: conv1_1.depthwise. Raises
+    InputError for fewer than two, UnknownNameError for a convention there is not.
+    """
+    _at_least_two(reports)
+    rule = convention(convention_name)
+    table = compare(reports, convention_name)
+    costs = layer_costs(reports, rule)
+    rows = []
+    for name, amounts in costs.items():
+        if any(differ(amounts[0], other) for other in amounts[1:]):
+            changes = [cell for other in amounts[1:] for cell in _change(amounts[0], other)]
+            rows.append((name, *amounts, *changes))
+    left_out = len(costs) - len(rows)
+    notes = (f"Left out, the same in all: {left_out} layers; the total has them.",) if left_out else ()
+    columns = (Column(f"{rule.header} of layer", "left"), *table.columns[1:])
+    return Table(table.title, columns, tuple(rows), ("total", *table.rows[-1][1:]), notes + table.notes)
+
+
+def layer_costs(reports: Sequence[Report], rule: Convention) -> dict[str, tuple[Extent, ...]]:
+    """What each layer of the first network costs, and what stands for it in the others; what stands for none apart."""
+    names = [row.name for row in reports[0].rows if row.sources]
+    costs: dict[str, list[Extent]] = {name: [0] * len(reports) for name in (*names, OTHERS)}
+    for i, report in enumerate(reports):
+        for row in report.rows:
+            if row.sources:
+                costs[_standing_for(row.name, costs)][i] += rule.count(row)
+    return {name: tuple(amounts) for name, amounts in costs.items() if name != OTHERS or any(amounts)}
+
+
+def _standing_for(name: str, costs: Collection[str]) -> str:
+    """The layer of the first network that a name is that of, or lies in."""
+    while name and name not in costs:
+        name = name.rpartition(".")[0]
+    return name or OTHERS
+
+
+def _title(reports: Sequence[Report]) -> str:
     names = [report.network.name for report in reports]
-    title = f"{', '.join(names[:-1])} and {names[-1]}; ratio and saving against {first.network.name}"
-    notes = tuple(
+    return f"{', '.join(names[:-1])} and {names[-1]}; ratio and saving against {names[0]}"
+
+
+def _notes(reports: Sequence[Report]) -> tuple[str, ...]:
+    return tuple(
         f"Uncounted in {report.network.name}, whose numbers are lower bounds: "
         f"{', '.join(row.name for row in report.uncounted)}."
         for report in reports
         if report.uncounted
     )
-    return Table(title, tuple(columns), tuple(rows), notes=notes)
 
 
-def comparison_record(reports: Sequence[Report], convention_name: str = "mac") -> dict[str, Any]:
-    """The comparison as plain data."""
+def comparison_record(
+    reports: Sequence[Report], convention_name: str = "mac", *, by_layer: bool = False
+) -> dict[str, Any]:
+    """The comparison as plain data; with `by_layer` also what each layer costs in one network after the other."""
     _at_least_two(reports)
     rule = convention(convention_name)
     return {
@@ -73,6 +122,7 @@ def comparison_record(reports: Sequence[Report], convention_name: str = "mac") -
             }
             for report in reports
         ],
+        **({"by_layer": plain(layer_costs(reports, rule))} if by_layer else {}),
     }
 
 

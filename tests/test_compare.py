@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from archcalc import Network, Report, analyze, zoo
-from archcalc.compare import compare, comparison_record
+from archcalc import Builder, Network, Report, analyze, zoo
+from archcalc.compare import compare, compare_layers, comparison_record
 from archcalc.errors import InputError, UnknownNameError
 from archcalc.layers import Conv2d, Flatten, Layer, Linear, ReLU
 from archcalc.table import Cell
@@ -125,3 +125,31 @@ def test_as_data() -> None:
     assert (first["network"], first["input"], first["output"]) == ("vgg16", [1, 3, 224, 224], [1, 1000])
     assert first["params"] == 138_357_544
     assert round(second["FLOPs"] / first["FLOPs"], 2) == 1.27
+
+
+def test_layer_by_layer() -> None:
+    before = net("before", Conv2d(8, 3, padding=1), ReLU(), Conv2d(2, 1))
+    builder = Builder("after", (1, 4, 8, 8))
+    with builder.block("conv2d1"):
+        builder.add(Conv2d(4, 3, padding=1, groups=4), "depthwise")
+        builder.add(Conv2d(8, 1), "pointwise")
+    builder.add(Conv2d(2, 1), "conv2d2")
+    builder.add(Conv2d(1, 1), "more")
+    after = analyze(builder.network())
+    # 8·8·8·(4·9) = 18,432; 8·8·4·9 + 8·8·8·4 = 2,304 + 2,048 = 4,352; 8·8·1·2 = 128; 8·8·2·8 = 1,024 in both
+    table = compare_layers([before, after])
+    assert [column.header for column in table.columns] == ["MACs of layer", "before", "after", "ratio", "saving"]
+    assert table.rows == (
+        ("conv2d1", 18_432, 4_352, "0.236×", "76.4%"),
+        ("other layers", 0, 128, None, None),
+    )
+    assert table.total == ("total", 19_456, 5_504, "0.283×", "71.7%")
+    assert table.notes == ("Left out, the same in all: 2 layers; the total has them.",)
+    record = comparison_record([before, after], by_layer=True)
+    assert record["by_layer"] == {
+        "conv2d1": [18_432, 4_352],
+        "relu1": [0, 0],
+        "conv2d2": [1_024, 1_024],
+        "other layers": [0, 128],
+    }
+    assert "by_layer" not in comparison_record([before, after])

@@ -1,12 +1,27 @@
 """`archcalc compare`."""
 
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
 from archcalc.cli.options import ConventionOption, Targets
 from archcalc.cli.output import Output
 from archcalc.compare import compare as compare_reports
-from archcalc.compare import comparison_record
+from archcalc.compare import compare_layers, comparison_record
 
 
-def compare(targets: Targets, convention: ConventionOption = "mac", *, output: Output) -> None:
+def compare(
+    targets: Targets,
+    layers: Annotated[bool, typer.Option("--layers", help="Layer by layer, where costs differ.")] = False,
+    convention: ConventionOption = "mac",
+    *,
+    output: Output,
+) -> None:
     """Put networks side by side, with ratios and savings against the first."""
     reports = [target.report() for target in targets.resolve()]
-    output.write(lambda: compare_reports(reports, convention), lambda: comparison_record(reports, convention))
+    output.write(
+        lambda: (compare_layers if layers else compare_reports)(reports, convention),
+        lambda: comparison_record(reports, convention, by_layer=layers),
+    )
