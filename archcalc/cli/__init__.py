@@ -6,9 +6,10 @@ A command is the function in the module of the same name that COMMANDS gives for
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +22,13 @@ COMMANDS = {
     "show": "show",
     "explain": "explain",
     "receptive": "receptive",
+    "memory": "memory",
     "compare": "compare",
+    "code": "code",
+    "export": "export",
     "published": "published",
     "check": "check",
+    "why": "why",
     "time": "timing",
 }
 """Every command and its module, in the order of the help; a module is imported when its command is asked for."""
@@ -59,7 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if sys.stdout is None:
             raise InputError("standard output is closed")
-        app(asked or COMMANDS)(args=arguments, prog_name="archcalc")
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            app(asked or COMMANDS)(args=arguments, prog_name="archcalc")
     except ArchcalcError as error:
         print(f"archcalc: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _warn(
+    message: Warning | str, category: object, filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    print(f"archcalc: warning: {message}", file=sys.stderr)

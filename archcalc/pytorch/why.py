@@ -6,18 +6,25 @@ the tool is run. What no cause explains is the remainder, which is 0 unless a co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
+from archcalc import units
 from archcalc.analysis import Report, analyze
 from archcalc.conventions import Cause, Convention, convention
 from archcalc.errors import CheckError, MissingPackageError
+from archcalc.pytorch.build import build, whole_shape
 from archcalc.pytorch.counters import COUNTERS, Counted, counter
 from archcalc.pytorch.counters.base import Arguments
+from archcalc.pytorch.load import own_dtype, to_run
+from archcalc.pytorch.observe import materialize
 from archcalc.pytorch.trace import trace
+from archcalc.table import Cell, Column, Table
+from archcalc.targets import Argument, Target
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Why:
     """What the counters say of one module, each explained."""
 
     network: str
-    input: tuple[tuple[int, ...], ...]
+    inputs: tuple[tuple[int, ...], ...]
     macs: int
     params: int
     accounts: tuple[Account, ...]
@@ -89,6 +96,92 @@ class Why:
     def ok(self) -> bool:
         """Whether every tool that ran is explained to the last unit."""
         return all(one.ok for one in self.accounts if one.counted is not None)
+
+    def table(self) -> Table:
+        """A line for each tool with its number, and one for each cause of its difference from ours."""
+        lines: list[tuple[Cell, ...]] = []
+        for one in self.accounts:
+            if one.counted is None:
+                lines.append((one.convention.header, "failed", *[None] * 5))
+                continue
+            theirs, params = one.counted.total, one.counted.params
+            lines += _told(one.convention.header, theirs, one.ours, one.items, one.remainder)
+            if params is not None and (one.param_items or params != one.params):
+                lines += _told(f"params ({one.tool})", params, one.params, one.param_items, one.params_remainder)
+        columns = (
+            Column("counted by", "left"),
+            Column("number"),
+            Column("more than archcalc"),
+            Column("because of", "left"),
+            Column("which adds"),
+            Column("in", "left"),
+            Column("remainder"),
+        )
+        own = f"{units.count(self.macs)} MACs, {units.count(self.params)} params by archcalc"
+        return Table(f"{self._title}: {own}", columns, tuple(lines), notes=tuple(self._notes()))
+
+    def between(self, first: str, second: str) -> Table:
+        """What makes the second tool's number differ from the first's, cause by cause."""
+        a, b = (next(one for one in self.accounts if one.tool == name) for name in (first, second))
+        amounts: dict[str, list[int]] = {}
+        rows: dict[str, tuple[str, ...]] = {}
+        if a.ours != b.ours:
+            amounts["operations counted for each MAC"] = [a.ours, b.ours]
+        for index, account in enumerate((a, b)):
+            for item in account.items:
+                amounts.setdefault(item.cause.name, [0, 0])[index] += item.amount
+                rows.setdefault(item.cause.name, item.rows)
+        lines: list[tuple[Cell, ...]] = [
+            (name, *pair, pair[1] - pair[0], _named(rows.get(name, ()))) for name, pair in amounts.items()
+        ]
+        if a.remainder or b.remainder:
+            lines.append(("not explained", a.remainder, b.remainder, (b.remainder or 0) - (a.remainder or 0), None))
+        columns = (
+            Column("because of", "left"),
+            Column(first),
+            Column(second),
+            Column(f"{second} more than {first}"),
+            Column("in", "left"),
+        )
+        theirs = [one.counted.total if one.counted else None for one in (a, b)]
+        total = None if None in theirs else ("total", *theirs, theirs[1] - theirs[0], None)  # type: ignore[operator]
+        if a.ours == b.ours:
+            lines.insert(0, ("MACs, as archcalc counts them", a.ours, b.ours, 0, None))
+        return Table(f"{self._title}: {first} and {second}", columns, tuple(lines), total, tuple(self._notes()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, schema archcalc.why/1."""
+        return {
+            "schema": "archcalc.why/1",
+            "network": self.network,
+            "inputs": [list(shape) for shape in self.inputs],
+            "macs": self.macs,
+            "params": self.params,
+            "uncounted": list(self.uncounted),
+            "ok": self.ok,
+            "counters": [_record(one) for one in self.accounts],
+        }
+
+    @property
+    def _title(self) -> str:
+        return f"{self.network} on {' and '.join(map(units.shape, self.inputs))}"
+
+    def _notes(self) -> Iterator[str]:
+        agree = [one.tool for one in self.accounts if one.counted and one.counted.params == self.params]
+        if agree:
+            yield f"The parameters of {', '.join(agree)} are ours."
+        for cause in dict.fromkeys(item.cause for one in self.accounts for item in (*one.items, *one.param_items)):
+            if cause.because:
+                yield f"{cause.name}: {cause.because}{' This is a defect of the tool.' if cause.defect else ''}"
+        for one in self.accounts:
+            if one.failed:
+                yield f"{one.tool} failed: {one.failed}"
+            elif one.counted and one.counted.unsupported:
+                yield f"{one.tool} says it has no rule for {', '.join(one.counted.unsupported)}."
+            if one.counted and one.counted.changed:
+                yield f"{one.tool} leaves in the module it counts (here a copy): {', '.join(one.counted.changed)}."
+        if self.uncounted:
+            yield f"archcalc has no rule for {', '.join(self.uncounted)}."
 
 
 def why(
@@ -127,6 +220,88 @@ def why(
     entries = tuple(node.layer.output() for node in report.network.input_nodes)
     blind = tuple(row.name for row in report.uncounted)
     return Why(report.network.name, entries, report.total.macs, report.total.params, tuple(accounts), blind)
+
+
+def why_target(
+    target: Target, tools: Iterable[str] | None = None, *, progress: Callable[[str], None] | None = None
+) -> Why:
+    """What each tool counts in the real module of a target, on the CPU: torchvision's, the target's own, or one built.
+
+    Raises CheckError where the module does not cost what the target's report says, and as `why` does.
+    """
+    say, device, network = progress or _silent, torch.device("cpu"), target.network
+    say(f"{network.name}: making the module")
+    module: nn.Module
+    if target.make is not None:
+        module = target.make().eval()
+    else:
+        module = materialize(build(network, whole_shape(network, target.shape), device="meta"), device)
+    args, kwargs = to_run(_whole(target), device, own_dtype(module))
+    found = why(module, args, tools, kwargs=kwargs, name=network.name, progress=progress)
+    total = target.report().total
+    if (found.macs, found.params) != (total.macs, total.params):
+        raise CheckError(
+            f"{network.name}: the real module has {found.macs} MACs and {found.params} params, "
+            f"the network {total.macs} and {total.params}"
+        )
+    return found
+
+
+def _whole(target: Target) -> tuple[Argument, ...]:
+    """The target's arguments. Raises InputError where an extent is no whole number."""
+    for argument in target.arguments:
+        whole_shape(target.network, argument.shape)
+    return target.arguments
+
+
+def _told(
+    header: str, theirs: int, ours: int, items: Sequence[Item], remainder: int | None
+) -> Iterator[tuple[Cell, ...]]:
+    """Lines of one number: the first cause stands beside it, the others below it."""
+    causes: list[tuple[Cell, ...]] = [(item.cause.name, item.amount, _named(item.rows)) for item in items]
+    first, *others = causes or [(None, None, None)]
+    yield (header, theirs, theirs - ours, *first, remainder)
+    for other in others:
+        yield (None, None, None, *other, None)
+
+
+SHOWN = 3
+"""Layers that a table names of those a cause is found in."""
+
+
+def _named(rows: Sequence[str]) -> str | None:
+    if len(rows) <= SHOWN:
+        return ", ".join(rows) or None
+    return f"{', '.join(rows[: SHOWN - 1])} and {len(rows) - SHOWN + 1} more"
+
+
+def _record(account: Account) -> dict[str, Any]:
+    counted = account.counted
+    return {
+        "name": account.tool,
+        "version": counted and counted.version,
+        "number": counted and counted.total,
+        "ours": account.ours,
+        "causes": [_item_record(item) for item in account.items],
+        "remainder": account.remainder,
+        "params": counted and counted.params,
+        "params_causes": [_item_record(item) for item in account.param_items],
+        "params_remainder": account.params_remainder,
+        "unsupported": list(counted.unsupported) if counted else [],
+        "changed": list(counted.changed) if counted else [],
+        "failed": account.failed or None,
+    }
+
+
+def _item_record(item: Item) -> dict[str, Any]:
+    cause = item.cause
+    return {
+        "name": cause.name,
+        "because": cause.because,
+        "defect": cause.defect,
+        "amount": item.amount,
+        "layers": list(item.rows),
+    }
 
 
 def _itemised(causes: Sequence[Cause], report: Report) -> tuple[Item, ...]:
