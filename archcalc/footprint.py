@@ -36,8 +36,8 @@ WIDTHS: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "mixed": 4}
 STATES: dict[str, int] = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
 """Numbers that an optimizer holds for each parameter."""
 
-HALF, INDEX, COUNTER = 2, 8, 4
-"""Bytes of a 16-bit number, of an index, and of Adam's count of steps, a float32 for each tensor."""
+HALF, SINGLE, INDEX, COUNTER = 2, 4, 8, 4
+"""Bytes of a 16-bit number, of a float32, of an index, and of Adam's count of steps, a float32 for each tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,16 +280,23 @@ class _Accounts:
     def _width(self, row: Row) -> int:
         """Bytes of a number of a layer's output."""
         layer = row.node.layer
-        if not row.sources or isinstance(layer, (*_TABLES, LocalResponseNorm)):
-            return self.parameter  # autocast takes LocalResponseNorm's sums in float32
-        if self._in_half(row):
-            return HALF
+        if not row.sources or isinstance(layer, _TABLES):
+            return self.parameter
+        if self.mixed and isinstance(layer, LocalResponseNorm) and len(row.output) > 3:
+            return SINGLE  # its sums are those of AvgPool3d
+        cast = self._cast(row)
+        if cast is not None:
+            return cast
         sources = row.sources[:1] if isinstance(layer, Functional) else row.sources
         return max(self.widths[source.name] for source in sources)
 
-    def _in_half(self, row: Row) -> bool:
-        """Whether autocast computes the layer in 16 bits."""
-        return self.mixed and (isinstance(row.node.layer, PReLU) or any("mac" in nest.ops for nest in row.nests))
+    def _cast(self, row: Row) -> int | None:
+        """Bytes of the numbers that autocast casts a layer's inputs to; None where it takes them as they come."""
+        if not self.mixed:
+            return None
+        if isinstance(row.node.layer, PReLU) or any("mac" in nest.ops for nest in row.nests):
+            return HALF
+        return SINGLE if row.kind in _SINGLE else None
 
     def _storages(self, in_place: Callable[[Layer], bool]) -> dict[str, str]:
         """For each layer the one that its output's storage was made by."""
@@ -323,7 +330,7 @@ class _Accounts:
         """Storages that a layer keeps, by the layer that made them, and tensors without one; None where not stated."""
         if row.name not in self.graded:
             return []
-        stated = row.node.layer.keeps(*row.inputs)
+        stated = None if self.mixed and _steps_cast(row.node.layer) else row.node.layer.keeps(*row.inputs)
         if stated is None:
             return None
         items: list[tuple[str | None, int]] = []
@@ -340,8 +347,9 @@ class _Accounts:
     def _read(self, row: Row, index: int, storage: dict[str, str]) -> tuple[str | None, int]:
         """An input that backward reads: its storage, or a copy where autocast casts it or the layer overwrites it."""
         source, layer = row.sources[index], row.node.layer
-        if self._in_half(row) and self.widths[source.name] != HALF:
-            return None, int(prod(source.output)) * HALF
+        cast = self._cast(row)
+        if cast not in (None, self.widths[source.name]):
+            return None, int(prod(source.output)) * cast
         if index == 0 and layer.trains_in_place and getattr(layer, "inplace", False):
             return None, self._size(source)
         return storage[source.name], self._storage_size(storage[source.name])
@@ -362,7 +370,7 @@ class _Accounts:
 
     def _copies(self, row: Row) -> int:
         """Bytes of the 16-bit copies of a layer's weights that backward reads."""
-        if not self._in_half(row) or row.name not in self.graded:
+        if self._cast(row) != HALF or row.name not in self.graded:
             return 0
         if row.node.layer.kept == (FACTORS,) and not any(source.name in self.graded for source in row.sources):
             return 0
@@ -371,6 +379,17 @@ class _Accounts:
 
 
 _TABLES = (Embedding, EmbeddingBag)
+
+_SINGLE = {
+    *("ReflectionPad1d", "ReflectionPad2d", "ReplicationPad1d", "ReplicationPad2d", "ReplicationPad3d"),
+    *("MaxPool3d", "AvgPool3d", "AdaptiveMaxPool3d", "AdaptiveAvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d"),
+}
+"""Kinds that autocast on the CPU computes in float32."""
+
+
+def _steps_cast(layer: Layer) -> bool:
+    """Whether autocast casts between the steps of a layer, which then keeps more than it states."""
+    return layer.kind == "LPPool3d" or getattr(layer, "padding_mode", "zeros") in ("reflect", "replicate")
 
 
 def _made(row: Row, in_place: bool) -> int:

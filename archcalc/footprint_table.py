@@ -158,6 +158,17 @@ def _notes(memory: Memory, shown: list[LayerMemory]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _traced_notes(memory: Memory) -> list[str]:
+    """How training may differ from what was traced."""
+    origins = [row.node.origin for row in memory.report if row.node.origin is not None]
+    notes = []
+    if origins:
+        notes.append("Traced in evaluation mode: what runs in training mode alone is not in it (dropped paths, heads).")
+    if any("attention" in function for origin in origins for function in origin.functions):
+        notes.append("Attention was traced operation by operation; where PyTorch fuses it, less is kept.")
+    return notes
+
+
 def _summary_notes(memory: Memory, fits: int | None) -> tuple[str, ...]:
     notes = []
     if memory.optimizer != "none":
@@ -171,10 +182,11 @@ def _summary_notes(memory: Memory, fits: int | None) -> tuple[str, ...]:
     if memory.unstated and memory.optimizer != "none":
         listed = ", ".join(f"{row.name} ({row.kind})" for row in memory.unstated)
         notes.append(f"What backward keeps of these is not stated, so that the total is a lower bound: {listed}.")
+    notes += _traced_notes(memory) if memory.optimizer != "none" else []
     if fits is not None:
         largest = memory.largest_batch(fits)
         most = "at most " if memory.unstated and memory.optimizer != "none" else ""
         answer = f"{most}{units.count(largest)}" if largest else "none, one image is too much"
-        notes.append(f"Largest batch in {units.mb(fits)} = {units.mib(fits)}: {answer}.")
+        notes.append(f"Largest batch in {units.count(fits)} bytes = {units.mb(fits)} = {units.mib(fits)}: {answer}.")
     notes.append("Workspaces, gradients of activations and what the allocator rounds up are not counted.")
     return tuple(notes)

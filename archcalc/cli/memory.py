@@ -21,6 +21,7 @@ def memory(
     fits: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Say the largest batch that this much holds, such as 16GiB.")
     ] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Only the parts of the total, no layers.")] = False,
     all_rows: Annotated[bool, typer.Option("--all", help="Show also layers that write and keep nothing.")] = False,
     *,
     output: Output,
@@ -28,7 +29,11 @@ def memory(
     """Say what a network holds in memory: parameters, activations, what backward keeps, the optimizer's state."""
     room = None if fits is None else parse_bytes(fits)
     held = account(target.resolve().report(), dtype=dtype, optimizer=optimizer)
-    if output.format in (Format.csv, Format.json):
-        output.write(lambda: held.table(all_rows=True), lambda: held.to_dict(room))
+    tables = [
+        lambda: held.table(all_rows=all_rows or output.format is Format.csv),
+        lambda: held.summary(room),
+    ]
+    if output.format in (Format.csv, Format.latex, Format.json):  # one table a file
+        output.write(tables[summary], lambda: held.to_dict(room))
     else:
-        output.write_all([lambda: held.table(all_rows=all_rows), lambda: held.summary(room)], [])
+        output.write_all(tables[1:] if summary else tables, [])

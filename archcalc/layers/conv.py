@@ -138,7 +138,9 @@ class _Conv(_Convolution):
         uneven = self.padding == "same" and any(window.before != window.after for window in windows)
         if self.padding_mode == "zeros" and not uneven:
             return (INPUT,)
-        sizes = [size + window.padding() for window, size in zip(windows, x[2:], strict=True)]
+        even = 2 if self.padding_mode == "zeros" else 0  # zeros on both sides are the kernel's own business
+        added = [window.padding() - even * min(window.before, window.after) for window in windows]
+        sizes = [size + more for size, more in zip(x[2:], added, strict=True)]
         padded = Made("padded input", prod((*x[:2], *sizes)))
         return (INPUT, padded) if self.padding_mode in ("reflect", "replicate") else (padded,)
 

@@ -101,10 +101,8 @@ class _ByChannel(Layer):
 
     def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
         """The input, and the mean and the reciprocal deviation of each channel in this batch."""
-        return INPUT, Made("statistics", 2 * inputs[0][1], self._width())
-
-    def _width(self) -> Width:
-        return "parameter" if self.affine or self.track_running_stats else "activation"
+        width: Width = "parameter" if self.affine or self.track_running_stats else "activation"
+        return INPUT, Made("statistics", 2 * inputs[0][1], width)
 
     def _group(self) -> tuple[str, ...]:
         return ("C",)
@@ -174,7 +172,8 @@ class _InstanceNorm(_ByChannel):
     def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
         """The input, and the statistics of each image's channels; weights and running statistics as often too."""
         repeated = 2 + self.affine + 2 * self.track_running_stats
-        return INPUT, Made("statistics", repeated * prod(inputs[0][:2]), self._width())
+        width: Width = "parameter" if self.affine else "activation"
+        return INPUT, Made("statistics", repeated * prod(inputs[0][:2]), width)
 
 
 class InstanceNorm1d(_InstanceNorm):

@@ -425,7 +425,6 @@ class Unused(Layer):
     tensors: tuple[tuple[str, Role, tuple[int, ...]], ...]
 
     inputs: ClassVar[int | None] = 0
-    kept: ClassVar[tuple[str, ...]] = ()
 
     @property
     def kind(self) -> str:
