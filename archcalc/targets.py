@@ -36,7 +36,8 @@ class Target:
 def resolve(name: str, settings: Sequence[str] = (), input: str | None = None, batch: str | None = None) -> Target:
     """The network of this name with `key=value` settings, on an input such as "3x224x224".
 
-    The name is a zoo entry's or `torch:package.module:callable`, which is traced, by default on an image of 3x224x224.
+    The name is a zoo entry's, a spec file's (`net.yaml`), or `torch:package.module:callable`, which is traced, by
+    default on an image of 3x224x224.
     Raises UnknownNameError for a name or key there is not, InputError for a value or input that cannot be read.
 
     >>> resolve("vgg19", ["bias=false"], input="3x64x64", batch="8").shape
@@ -45,9 +46,15 @@ def resolve(name: str, settings: Sequence[str] = (), input: str | None = None, b
     chosen = dict(map(_setting, settings))
     if name.startswith("torch:"):
         return _traced(name.removeprefix("torch:"), chosen, input or "3x224x224", batch)
-    entry = zoo.find(name)
-    choices = entry.parse(chosen)
-    network = entry.build(**choices)
+    entry, choices = None, {}
+    if name.endswith((".yaml", ".yml")):
+        if chosen:
+            raise InputError(f"{name} has no choices for --set: write them into the file")
+        network = import_module("archcalc.specfile").load(name)
+    else:
+        entry = zoo.find(name)
+        choices = entry.parse(chosen)
+        network = entry.build(**choices)
     own = network.input_nodes[0].layer.output()[1:]
     image = own if input is None else parse_extents(input)
     if len(image) != len(own):

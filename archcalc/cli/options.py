@@ -12,7 +12,7 @@ import typer
 from archcalc.conventions import CONVENTIONS
 from archcalc.targets import Target, resolve
 
-TARGETS = "of the zoo (`archcalc list`), or torch:package.module:callable."
+TARGETS = "of the zoo (`archcalc list`), a spec file (net.yaml), or torch:package.module:callable."
 
 ConventionOption = Annotated[
     str,
