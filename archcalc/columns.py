@@ -172,13 +172,15 @@ class _View:
             return Column(self.convention.header)
         if name == "share":
             return Column(f"share of {self.convention.header}")
+        if name == "params" and self.convention.param_causes:
+            return Column(f"{header(name)} ({self.convention.name})")
         return Column(header(name))
 
     def count(self, name: str, costs: Costs) -> Extent:
         """The number of a counted column."""
-        if name == "cost":
+        if name == "cost" or (name == "params" and self.convention.param_causes):
             rows: Sequence[Row] = costs.rows if isinstance(costs, Total) else [costs]  # type: ignore[list-item, assignment]
-            return sum(map(self.convention.count, rows))
+            return sum(map(self.convention.count if name == "cost" else self.convention.count_params, rows))
         return COUNTS[name][2](costs) if name in COUNTS else costs.ledger.get(name, 0)
 
     def costs_something(self, line: Line) -> bool:
@@ -190,6 +192,8 @@ class _View:
             equations = dict(line.working)
             if self.convention.name == "mac" and "macs" in equations:
                 equations["cost"] = equations["macs"]
+            if self.convention.param_causes:
+                equations.pop("params", None)
         return tuple(self._cell(name, line, equations.get(name)) for name in self.columns)
 
     def _cell(self, name: str, line: Line, equation: Cell) -> Cell:

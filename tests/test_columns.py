@@ -18,7 +18,7 @@ from archcalc.columns import COUNTS, DEFAULT, OPERATIONS, TEXTS, names, tabulate
 from archcalc.conventions import CONVENTIONS
 from archcalc.errors import InputError, UnknownNameError
 from archcalc.extents import Shape
-from archcalc.layers import Conv2d, Flatten, Layer, Linear, ReLU
+from archcalc.layers import BatchNorm2d, Conv2d, Flatten, Layer, Linear, ReLU
 from archcalc.table import Cell
 from archcalc.working import Equation
 
@@ -290,3 +290,14 @@ def test_headers_of_names_that_are_no_columns_are_themselves() -> None:
         "bias additions",
         "height",
     ]
+
+
+def test_a_convention_may_count_parameters_otherwise() -> None:
+    # conv 3·8·3·3 + 8 = 224, batch norm 8 + 8, which Keras says are 4·8
+    net = Network.sequential("net", (1, 3, 9, 9), [Conv2d(8, 3), BatchNorm2d()])
+    table = tabulate(analyze(net), ["layer", "params"], convention="keras")
+    assert table.columns[1].header == "params (keras)"
+    assert table.rows == (("conv2d1", 224), ("batchnorm2d1", 32))
+    assert table.total == ("total", 256)
+    worked = tabulate(analyze(net), ["params"], convention="keras", working=True)
+    assert worked.rows == ((224,), (32,))

@@ -16,6 +16,9 @@ _FILES = {
     "torch": "flop_counter",
     "fvcore": "fvcore",
     "torchinfo": "torchinfo",
+    "convnet-burden": "documents",
+    "netscope": "documents",
+    "keras": "documents",
 }
 
 
