@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from reprlib import repr as shorten
 from typing import Any
@@ -13,39 +14,70 @@ from typing import Any
 from archcalc import zoo
 from archcalc.analysis import Report, analyze
 from archcalc.errors import InputError, MissingPackageError
-from archcalc.extents import Shape, as_shape
+from archcalc.extents import Shape
 from archcalc.graph import Network
+from archcalc.names import unknown
 from archcalc.zoo.registry import MOST_DIGITS, Entry
+
+DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64")
+"""Types an input may have, by torch's names."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A tensor that a module is called with: its shape, the batch in front where there is one.
+
+    The type is named as torch names it; None is the module's own. An argument without a keyword is positional.
+    """
+
+    shape: Shape
+    dtype: str | None = None
+    keyword: str | None = None
+    batched: bool = True
 
 
 @dataclass(frozen=True)
 class Target:
-    """A network with the input it is to be analysed on, and the zoo entry or the torch module it came from."""
+    """A network with what it is to be analysed on, and the zoo entry or the torch module it came from.
+
+    A traced network's module is what `make` gives, to be called with these arguments.
+    """
 
     network: Network
-    shape: Shape
+    arguments: tuple[Argument, ...]
     entry: Entry | None = None
     choices: Mapping[str, Any] = field(default_factory=dict)
     make: Callable[[], Any] | None = None
+
+    @property
+    def shape(self) -> Shape | None:
+        """The shape of the input; None where there are several, on whose shapes the network was traced."""
+        return self.arguments[0].shape if len(self.arguments) == 1 else None
 
     def report(self) -> Report:
         """What every layer costs. Raises ShapeError."""
         return analyze(self.network, self.shape)
 
 
-def resolve(name: str, settings: Sequence[str] = (), input: str | None = None, batch: str | None = None) -> Target:
-    """The network of this name with `key=value` settings, on an input such as "3x224x224".
+def resolve(name: str, settings: Sequence[str] = (), inputs: Sequence[str] = (), batch: str | None = None) -> Target:
+    """The network of this name with `key=value` settings, on inputs such as "3x224x224".
 
     The name is a zoo entry's, a spec file's (`net.yaml`), or `torch:package.module:callable`, which is traced, by
-    default on an image of 3x224x224.
+    default on an image of 3x224x224. After it there may be rewrites (`archcalc.rewrite`), such as
+    `vgg19+width=0.5+batch-norm`.
     Raises UnknownNameError for a name or key there is not, InputError for a value or input that cannot be read.
 
-    >>> resolve("vgg19", ["bias=false"], input="3x64x64", batch="8").shape
+    >>> resolve("vgg19", ["bias=false"], ["3x64x64"], batch="8").shape
     (8, 3, 64, 64)
     """
+    name, *rewrites = re.split(r"\+(?=[a-z-]+(?:[=@+]|$))", name)
+    if rewrites:
+        return _rewritten(resolve(name, settings, inputs, batch), rewrites)
     chosen = dict(map(_setting, settings))
+    size = 1 if batch is None else parse_batch(batch)
     if name.startswith("torch:"):
-        return _traced(name.removeprefix("torch:"), chosen, input or "3x224x224", batch)
+        arguments = tuple(parse_argument(text, size) for text in inputs or ["3x224x224"])
+        return _traced(name.removeprefix("torch:"), chosen, arguments)
     entry, choices = None, {}
     if name.endswith((".yaml", ".yml")):
         if chosen:
@@ -55,27 +87,59 @@ def resolve(name: str, settings: Sequence[str] = (), input: str | None = None, b
         entry = zoo.find(name)
         choices = entry.parse(chosen)
         network = entry.build(**choices)
-    own = network.input_nodes[0].layer.output()[1:]
-    image = own if input is None else parse_extents(input)
-    if len(image) != len(own):
+    if len(network.input_nodes) > 1:
+        if inputs or batch is not None:
+            raise InputError(f"{network.name} has {len(network.input_nodes)} inputs, which are as its file says")
+        return Target(network, tuple(Argument(node.layer.output()) for node in network.input_nodes), entry, choices)
+    own = Argument((size, *network.input_nodes[0].layer.output()[1:]))
+    given = tuple(parse_argument(text, size) for text in inputs) or (own,)
+    if len(given) > 1 or given[0].dtype or given[0].keyword or not given[0].batched:
+        raise InputError(f"{network.name} takes one --input of extents alone, such as {_extents(own)}")
+    if len(given[0].shape) != len(own.shape):
         raise InputError(
-            f"--input {input} has {len(image)} extents; {network.name} takes {len(own)}, "
-            f"without the batch, such as {'x'.join(map(str, own))}"
+            f"--input {inputs[0]} has {len(given[0].shape) - 1} extents; {network.name} takes {len(own.shape) - 1}, "
+            f"without the batch, such as {_extents(own)}"
         )
-    return Target(network, as_shape((1 if batch is None else parse_batch(batch), *image)), entry, choices)
+    return Target(network, given, entry, choices)
 
 
-def _traced(path: str, settings: Mapping[str, str], input: str, batch: str | None) -> Target:
-    """The module of this name, traced where extents are numbers; a letter is put in afterwards."""
+def _rewritten(target: Target, rewrites: Sequence[str]) -> Target:
+    """The target's network rewritten on its input, without the entry or module it came from."""
+    from archcalc import rewrite
+
+    network = target.network
+    if target.shape is not None:
+        network = rewrite.on_input(network, target.shape)
+    for text in rewrites:
+        network = rewrite.apply(network, text)
+    arguments = zip(target.arguments, network.input_nodes, strict=True)
+    return Target(network, tuple(replace(argument, shape=node.layer.output()) for argument, node in arguments))
+
+
+def _traced(path: str, settings: Mapping[str, str], arguments: tuple[Argument, ...]) -> Target:
+    """The module of this name, traced where extents are numbers; letters are put in afterwards."""
+    keywords = [argument.keyword for argument in arguments if argument.keyword]
+    if len(set(keywords)) < len(keywords):
+        raise InputError(f"--input gives {max(keywords, key=keywords.count)} more than once")
+    if "name" in keywords:
+        raise InputError("an argument called name cannot be given on the command line")
+    letters = [extent for argument in arguments for extent in argument.shape if type(extent) is not int]
+    if letters and len(arguments) > 1:
+        raise InputError(
+            f"{letters[0]} is a letter: torch:{path} has {len(arguments)} inputs, whose extents are numbers"
+        )
     load = torch_part("load")
-    name, make = load.load(path, settings)
-    shape = as_shape((1 if batch is None else parse_batch(batch), *parse_extents(input)))
-    seen = tuple(
-        extent if type(extent) is int else usual for extent, usual in zip(shape, (1, 3, 224, 224), strict=False)
-    )
     with redirect_stdout(sys.stderr):  # what a module prints is not part of the report
-        network = torch_part("trace").trace(load.without_data(make), seen, name=name)
-    return Target(network, shape, make=make)
+        name, make = load.load(path, settings)
+        args, kwargs = load.to_trace([replace(argument, shape=_whole(argument.shape)) for argument in arguments])
+        network = torch_part("trace").trace(load.without_data(make), args, name=name, **kwargs)
+    return Target(network, arguments, make=make)
+
+
+def _whole(shape: Shape) -> Shape:
+    """The shape with usual extents for its letters."""
+    usual = (1, 3, 224, 224, *[224] * len(shape))
+    return tuple(extent if type(extent) is int else known for extent, known in zip(shape, usual, strict=False))
 
 
 def torch_part(module: str) -> Any:
@@ -98,6 +162,27 @@ def parse_batch(text: str) -> int | str:
     return extent
 
 
+def parse_argument(text: str, batch: int | str) -> Argument:
+    """An argument as typed, `[keyword=]extents[:dtype][:nobatch]`, the batch put in front. Raises InputError.
+
+    >>> parse_argument("mask=128:bool", 8)
+    Argument(shape=(8, 128), dtype='bool', keyword='mask', batched=True)
+    """
+    keyword, equals, rest = text.rpartition("=")
+    if equals and not keyword.isidentifier():
+        raise InputError(f"cannot read --input {shorten(text)}: {shorten(keyword)} is not the name of an argument")
+    size, *words = rest.split(":")
+    dtypes = [word for word in words if word != "nobatch"]
+    for word in dtypes:
+        if word not in DTYPES:
+            raise unknown("dtype", word, DTYPES)
+    if len(dtypes) > 1 or len(words) - len(dtypes) > 1:
+        raise InputError(f"cannot read --input {shorten(text)}: after the extents come one dtype and nobatch at most")
+    batched = words == dtypes
+    extents = parse_extents(size)
+    return Argument((batch, *extents) if batched else extents, next(iter(dtypes), None), keyword or None, batched)
+
+
 def parse_extents(text: str) -> tuple[int | str, ...]:
     """Extents as typed, without the batch: "3x224x224", "3xHxW", "784". Raises InputError.
 
@@ -114,6 +199,10 @@ def parse_extents(text: str) -> tuple[int | str, ...]:
             )
         extents.append(extent)
     return tuple(extents)
+
+
+def _extents(argument: Argument) -> str:
+    return "x".join(map(str, argument.shape[1:]))
 
 
 def _extent(text: str) -> int | str | None:

@@ -1,4 +1,4 @@
-"""The command line as a fixture; hypothesis profiles: `ci` is the same run every time, HYPOTHESIS_PROFILE=hunt is not."""
+"""The command line as a fixture. Hypothesis profiles: `ci` never changes; HYPOTHESIS_PROFILE=hunt looks further."""
 
 import json
 import os

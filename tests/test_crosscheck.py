@@ -60,11 +60,11 @@ def assert_equal_throughout(report: CheckReport) -> None:
 # Every network of the zoo, every layer
 
 
-@pytest.mark.parametrize("name", zoo.ENTRIES)
+@pytest.mark.parametrize("name", sorted({*zoo.ENTRIES} - {"resnet1202"}))  # resnet110 of more blocks, and slow
 def test_every_number_of_the_zoo(name: str) -> None:
     entry = zoo.find(name)
-    paper = name in ("alexnet", "vgg19", "resnet34") or "inception" in name
-    report = check(entry.build(), entry=entry, shape=None if paper else SMALL)
+    small = name.startswith(("resnet", "plain", "vgg")) and name not in ("vgg19", "resnet34")
+    report = check(entry.build(), entry=entry, shape=SMALL if small else None)
     assert_equal_throughout(report)
     layers = len(entry.build()) - 1
     assert {one.layers_compared for one in report.comparisons[:4]} == {layers}
@@ -350,8 +350,8 @@ def tampered(monkeypatch: pytest.MonkeyPatch, total: int = 0, **layers: int) -> 
     network = Network.sequential("net", (1, 3, 9, 9), [Conv2d(4, 3), ReLU(), Conv2d(2, 3)])
     honest = COUNTERS["torch"]
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> Counted:
-        counted = honest(module, inputs)
+    def count(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Counted:
+        counted = honest(module, args, kwargs)
         assert counted.layers is not None
         more = {path: macs + layers.get(path, 0) for path, macs in counted.layers.items()}
         return dataclasses.replace(counted, total=counted.total + total, layers=more)
@@ -405,7 +405,7 @@ def test_missing_torchvision_is_said_to_be_skipped(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_tool_that_fails_is_a_failed_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
-    def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> Counted:
+    def count(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Counted:
         raise CheckError("fvcore could not count Net: RuntimeError: no")
 
     monkeypatch.setattr(crosscheck, "COUNTERS", {**COUNTERS, "fvcore": count})
@@ -421,7 +421,7 @@ def test_a_layer_that_cannot_run_is_named() -> None:
     network = Network.sequential("net", (1, 3, 1, 1), [Conv2d(2, 1), BatchNorm2d(track_running_stats=False)])
     module = build(network).train()
     hooks = {path: (len(one._forward_hooks), len(one._forward_pre_hooks)) for path, one in module.named_modules()}
-    with pytest.raises(CheckError, match="batchnorm2d1 could not run: ValueError: Expected more than 1 value"):
+    with pytest.raises(CheckError, match=r"^batchnorm2d1 \(BatchNorm2d\) received 1×2×1×1 and failed with ValueError"):
         observe(module, random((1, 3, 1, 1), CPU))
     assert hooks == {
         path: (len(one._forward_hooks), len(one._forward_pre_hooks)) for path, one in module.named_modules()

@@ -56,7 +56,7 @@ def agrees(network: Network, tools: Iterable[str]) -> None:
     assert [(call.path, call.kind, call.output) for call in calls] == [
         (row.name, row.kind, row.output) for row in layers
     ]
-    assert output == analyze(network).rows[-1].output
+    assert output == (analyze(network).rows[-1].output,)
 
 
 def nothing_is_overwritten(network: Network) -> None:

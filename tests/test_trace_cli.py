@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
+import archcalc  # noqa: E402
+import archcalc.pytorch  # noqa: E402
 from tests.conftest import Shell  # noqa: E402
 
 RESNET = "torch:torchvision.models:resnet18"
@@ -68,8 +71,6 @@ def not_a_module():
 @pytest.fixture(autouse=True)
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package of the user's own in the folder where archcalc is called."""
-    import sys
-
     (tmp_path / "my_traced_models.py").write_text(MODELS)
     (tmp_path / "my_broken_module.py").write_text("import a_package_that_is_not_there\n")
     monkeypatch.chdir(tmp_path)
@@ -246,8 +247,7 @@ def test_refused_output_is_not_written(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_torch_target_without_torch(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
+    monkeypatch.setattr(archcalc, "pytorch", archcalc.pytorch)  # which importing it again replaces
     for name in [name for name in sys.modules if name.startswith("archcalc.pytorch")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)

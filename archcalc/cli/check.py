@@ -22,6 +22,7 @@ def check(targets: Targets, device: DeviceOption = "auto", *, output: Output) ->
                 entry=target.entry,
                 choices=target.choices,
                 make=target.make,
+                arguments=target.arguments,
                 shape=target.shape,
                 device=place,
                 progress=advance,

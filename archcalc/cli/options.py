@@ -30,14 +30,19 @@ class _Given:
     settings: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="A choice of the network, such as bias=false.")
     ] = field(default_factory=list)
-    input: Annotated[
-        str | None,
-        typer.Option("--input", metavar="CxHxW", help="Input without the batch: 3x224x224, or letters: 3xHxW."),
-    ] = None
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="CxHxW",
+            help="Input without the batch, which is put in front: 3x224x224, or letters: 3xHxW. For torch: targets "
+            "also [name=]EXTENTS[:dtype][:nobatch], one for each argument: ids=128:int64.",
+        ),
+    ] = field(default_factory=list)
     batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Batch size, or a letter.")] = None
 
     def _target(self, name: str) -> Target:
-        return resolve(name, self.settings, self.input, self.batch)
+        return resolve(name, self.settings, self.inputs, self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)

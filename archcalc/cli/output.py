@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from enum import StrEnum
 from errno import EACCES, EISDIR
@@ -72,15 +72,19 @@ class Output:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """A progress bar on standard error where that is a terminal; called with the step under way."""
-    if not sys.stderr.isatty():
-        yield lambda step: None
-        return
-    from archcalc import table
+    """A progress bar on standard error where that is a terminal; called with the step under way.
 
-    with table.progress() as bar:
-        task = bar.add_task("", total=None)
-        yield lambda step: bar.update(task, description=step)
+    What modules print meanwhile goes to standard error too.
+    """
+    with redirect_stdout(sys.stderr):
+        if not sys.stderr.isatty():
+            yield lambda step: None
+            return
+        from archcalc import table
+
+        with table.progress() as bar:
+            task = bar.add_task("", total=None)
+            yield lambda step: bar.update(task, description=step)
 
 
 def deliver(text: str, file: Path | None) -> None:

@@ -31,9 +31,7 @@ def timing(
         for target, place in product(chosen, devices):
             advance(f"{target.network.name} on {place}")
             result = stopwatch.time_network(
-                target.network,
-                target.shape,
-                make=target.make,
+                target,
                 device=place,
                 dtype=dtype,
                 channels_last=channels_last,

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from archcalc import units
 from archcalc.analysis import Report, Row, analyze
@@ -27,11 +27,13 @@ from archcalc.pytorch import devices
 from archcalc.pytorch.build import build, whole_shape
 from archcalc.pytorch.comparison import CheckReport, Comparison
 from archcalc.pytorch.counters import COUNTERS
+from archcalc.pytorch.load import Inputs, own_dtype, to_run
 from archcalc.pytorch.observe import (
     ROLES,
     Call,
     Dims,
     align,
+    home,
     materialize,
     module_tensors,
     observe,
@@ -39,10 +41,14 @@ from archcalc.pytorch.observe import (
     role_of,
     row_tensors,
 )
+from archcalc.targets import Argument
 from archcalc.zoo import Entry
 
 FUNCTIONAL = frozenset({"Add", "Flatten", "Concat", "Subsample", "PadChannels"})
 """Kinds that a module may compute without calling a module of its own."""
+
+TRACED_TOOLS = ("torch",)
+"""Counters whose convention is exact for any traced network."""
 
 Progress: TypeAlias = Callable[[str], None]
 
@@ -53,13 +59,15 @@ def check(
     entry: Entry | None = None,
     choices: Mapping[str, Any] | None = None,
     make: Callable[[], nn.Module] | None = None,
+    arguments: Sequence[Argument] = (),
     shape: Sequence[Any] | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> CheckReport:
     """Check a network against the module built from it and, for a zoo entry's choices, torchvision's own module.
 
-    A traced network is checked against the module that `make` makes, which it was traced from.
+    A traced network is checked against the module that `make` makes, which it was traced from, called with these
+    arguments; by default with one of its shape.
 
     Shape (N, C, H, W), by default the network's own. Raises InputError, ShapeError, CheckError where nothing can run.
     """
@@ -67,10 +75,12 @@ def check(
     whole = whole_shape(network, shape)
     if make is not None:
         say(f"{network.name}: making the module")
-        module: nn.Module = make().to(device).eval()
+        with devices.memory_guard(device):
+            module: nn.Module = make().to(device).eval()
+        inputs = to_run(arguments or (Argument(whole),), device, own_dtype(module))
         label = "the module traced"
         comparisons = check_module(
-            module, network, label=label, shape=whole, tools=("torch",), traced=True, progress=say
+            module, network, label=label, shape=shape, tools=TRACED_TOOLS, traced=True, inputs=inputs, progress=say
         )
         return CheckReport(network.name, whole, str(device), _facts(device), comparisons)
     say(f"{network.name}: building the module")
@@ -107,29 +117,30 @@ def check_module(
     exact: bool = False,
     functional: Collection[str] = FUNCTIONAL,
     traced: bool = False,
+    inputs: Inputs | None = None,
     progress: Progress | None = None,
 ) -> tuple[Comparison, ...]:
     """Compare a module's outputs, parameters, buffers and each tool's count of it with a network's.
 
     With `exact` every row must be a module's call; otherwise kinds in `functional` need not. The rows of a `traced`
-    network are compared with the calls of the submodules they are named after. The module is left as it was.
-    Raises CheckError.
+    network are compared with the calls of the submodules they are named after. The module is called with `inputs`, by
+    default random numbers of the shape, and left as it was. Raises CheckError.
     """
     say = progress or _silent
-    report = analyze(network, whole_shape(network, shape))
+    report = analyze(network, shape if shape is None else whole_shape(network, shape))
     device = next((one.device for one in (*module.parameters(), *module.buffers())), torch.device("cpu"))
     with devices.memory_guard(device):
-        x = random(report.input, device)
+        args, kwargs = inputs or ((random(report.input, device),), {})
         say(f"{label}: forward pass")
-        calls, output = observe(module, x)
+        calls, outputs = observe(module, *args, **kwargs)
         if traced:
-            names = {row.name.partition(":")[0] for row in report.rows}
-            calls = [call for call in calls if call.path in names]
+            layers = {path for path, own in (home(row, module) for row in report.rows) if own}
+            calls = [call for call in calls if call.path in layers]
         beside = _Beside(label, module, report, tuple(calls), frozenset() if exact else functional, traced)
-        comparisons = [beside.outputs(output), *beside.tensors()]
+        comparisons = [beside.outputs(outputs), *beside.tensors()]
         for tool in tools:
             say(f"{label}: {tool}")
-            comparisons += beside.counted(tool, x)
+            comparisons += beside.counted(tool, args, kwargs)
     return tuple(comparisons)
 
 
@@ -150,24 +161,32 @@ class _Beside:
             waiting: dict[str, list[Call]] = defaultdict(list)
             for call in reversed(self.calls):
                 waiting[call.path].append(call)
-            rows = [(row, waiting[row.name.partition(":")[0]]) for row in self.report.rows]
-            return [(row, calls.pop()) for row, calls in rows if calls]
+            homes = [(row, *home(row, self.module)) for row in self.report.rows]
+            return [(row, waiting[path].pop()) for row, path, own in homes if own and waiting[path]]
         return align([row for row in self.report.rows if not isinstance(row.node.layer, Input)], self.calls)
+
+    @property
+    def homes(self) -> Iterator[tuple[Row, str]]:
+        """Rows with the path of the leaf module that computes them."""
+        if self.traced:
+            yield from ((row, home(row, self.module)[0]) for row in self.report.rows)
+        else:
+            yield from ((row, call.path) for row, call in self.matched)
 
     @cached_property
     def matched(self) -> list[tuple[Row, Call]]:
         return [(row, call) for row, call in self.pairs if row and call]
 
-    def outputs(self, output: Dims | None) -> Comparison:
+    def outputs(self, outputs: tuple[Dims, ...]) -> Comparison:
         """What every call and the whole module put out; rows without a call and calls without a row."""
         layers = [(_named([row], call.path), row.output, call.output) for row, call in self.matched]
         missed = [row for row, call in self.pairs if row and not call and row.kind not in self.skippable]
         problems = [f"{row.name} ({row.kind}) is in the spec, but the module does not call it" for row in missed]
         extra = [call for row, call in self.pairs if call and not row]
         problems += [f"{call.path} ({call.kind}) is called by the module, but is not in the spec" for call in extra]
-        last = self.report.output
-        if output != last:
-            problems.append(f"output of the network: archcalc {_text(last)}, module {_text(output)}")
+        described = tuple(self.report[name].output for name in self.report.network.outputs)
+        if outputs != described:
+            problems.append(f"output of the network: archcalc {_texts(described)}, module {_texts(outputs)}")
         ours = sum(prod(row.output) for row in [*(row for row, _ in self.matched), *missed])
         theirs = sum(prod(call.output) for call in self.calls if call.output is not None)
         return self._compare("output elements", ours, theirs, "module", layers, problems=problems)
@@ -188,11 +207,11 @@ class _Beside:
         state = sum(tensor.numel() for tensor in self.module.state_dict().values())
         yield self._compare("state_dict", total.params + total.buffers, state, "module")
 
-    def counted(self, tool: str, x: Tensor) -> Iterator[Comparison]:
+    def counted(self, tool: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Comparison]:
         """What a tool counts, in total and for each module; the rows of a module called twice are added up."""
         total, convention = self.report.total, CONVENTIONS[tool]
         try:
-            counted = COUNTERS[tool](self.module, (x,))
+            counted = COUNTERS[tool](self.module, args, kwargs)
         except MissingPackageError as error:
             yield Comparison(self.label, convention.header, total.macs, skipped=str(error))
             return
@@ -200,8 +219,8 @@ class _Beside:
             yield Comparison(self.label, convention.header, total.macs, mismatches=(str(error),))
             return
         rows: dict[str, list[Row]] = defaultdict(list)
-        for row, call in self.matched:
-            rows[call.path].append(row)
+        for row, path in self.homes:
+            rows[path].append(row)
         layers = [
             (_named(rows[path], path), sum(map(convention.count, rows[path])), theirs)
             for path, theirs in (counted.layers or {}).items()
@@ -251,6 +270,10 @@ def _text(value: Any) -> str:
     if value and isinstance(value[0], tuple):
         return " and ".join(f"{name} {units.shape(shape)}" for name, shape in value)
     return units.shape(value) if value else "nothing"
+
+
+def _texts(shapes: Sequence[Dims]) -> str:
+    return " and ".join(map(units.shape, shapes)) or "nothing"
 
 
 def _torchvision(model: str, arguments: Mapping[str, Any]) -> nn.Module:

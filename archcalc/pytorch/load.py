@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -17,8 +17,11 @@ from torch.overrides import TorchFunctionMode
 
 from archcalc.errors import InputError
 from archcalc.names import unknown
+from archcalc.targets import Argument
 
 Factory = Callable[[], nn.Module]
+Inputs: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments."""
 
 
 def load(target: str, settings: Mapping[str, str]) -> tuple[str, Factory]:
@@ -59,6 +62,42 @@ def load(target: str, settings: Mapping[str, str]) -> tuple[str, Factory]:
         return module
 
     return attribute.lower(), make
+
+
+def to_trace(arguments: Sequence[Argument]) -> Inputs:
+    """What `trace` takes for these arguments: shapes where the type is the module's own, else tensors of zeros."""
+    values = [
+        one.shape if one.dtype is None else torch.zeros(one.shape, dtype=getattr(torch, one.dtype)) for one in arguments
+    ]
+    return _inputs(arguments, values)
+
+
+def to_run(
+    arguments: Sequence[Argument], device: torch.device, dtype: torch.dtype, *, channels_last: bool = False
+) -> Inputs:
+    """Tensors to call the module with: floats between -1 and 1, in this type unless they have one, and zeros."""
+    generator = torch.Generator().manual_seed(0)
+    values = []
+    for one in arguments:
+        kind = dtype if one.dtype is None else getattr(torch, one.dtype)
+        value = torch.zeros(one.shape)
+        if kind.is_floating_point:
+            value.uniform_(-1, 1, generator=generator)
+        value = value.to(device, kind)
+        values.append(value.to(memory_format=torch.channels_last) if channels_last and value.ndim == 4 else value)
+    return _inputs(arguments, values)
+
+
+def _inputs(arguments: Sequence[Argument], values: Sequence[Any]) -> Inputs:
+    pairs = list(zip(arguments, values, strict=True))
+    positional = tuple(value for argument, value in pairs if argument.keyword is None)
+    return positional, {argument.keyword: value for argument, value in pairs if argument.keyword is not None}
+
+
+def own_dtype(module: nn.Module) -> torch.dtype:
+    """The type of the module's first floating parameter, by default torch's own."""
+    kinds = (one.dtype for one in module.parameters() if one.is_floating_point())
+    return next(kinds, torch.get_default_dtype())
 
 
 def without_data(make: Factory) -> nn.Module:

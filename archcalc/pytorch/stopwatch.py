@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,15 @@ from torch import nn
 
 from archcalc import units
 from archcalc.analysis import Report, analyze
-from archcalc.errors import InputError
-from archcalc.extents import Shape
-from archcalc.graph import Network
+from archcalc.errors import ArchcalcError, CheckError, InputError
 from archcalc.names import unknown
 from archcalc.pytorch import timing
-from archcalc.pytorch.build import build
+from archcalc.pytorch.build import build, whole_shape
 from archcalc.pytorch.devices import environment, memory_guard
+from archcalc.pytorch.load import to_run
+from archcalc.pytorch.observe import home, observe
 from archcalc.table import Cell, Column, Table
+from archcalc.targets import Target
 
 SCHEMA = "archcalc.time/1"
 DTYPES = {
@@ -32,19 +34,26 @@ PASS = ""
 
 
 @dataclass(frozen=True)
+class TimedLayer:
+    """A leaf module in a pass, its calls added up."""
+
+    name: str
+    kind: str
+    macs: int
+    times: timing.Timing
+
+
+@dataclass(frozen=True)
 class TimedNetwork:
     """Measured passes of one network on one device, with the environment they depend on."""
 
     report: Report
+    batch: int  # images in a pass
     environment: Mapping[str, Any]
     channels_last: bool
     whole: timing.Timing
-    layers: Mapping[str, timing.Timing]
-
-    @property
-    def batch(self) -> int:
-        """Images in a pass."""
-        return int(self.report.input[0])
+    watched: timing.Timing | None = None  # passes in which every layer was timed, if any
+    layers: tuple[TimedLayer, ...] = ()
 
     @property
     def gmacs_per_second(self) -> float:
@@ -53,17 +62,17 @@ class TimedNetwork:
 
     def layer_table(self) -> Table:
         """Time of every layer beside its MACs; what a pass takes besides its layers is a row of its own."""
-        watched = self.layers[PASS].median
+        if self.watched is None:
+            raise InputError("the layers of this network were not timed")
+        watched = self.watched.median
         rows: list[tuple[Cell, ...]] = []
-        for row in self.report.rows:
-            times = self.layers.get(row.name)
-            if times is not None:
-                rate = f"{row.macs / times.median / 1e9:.2f}" if row.macs else None
-                rows.append((row.name, row.kind, row.macs, *_times(times, watched), rate))
-        gap = watched - sum(times.median for name, times in self.layers.items() if name != PASS)
+        for one in self.layers:
+            rate = f"{one.macs / one.times.median / 1e9:.2f}" if one.macs else None
+            rows.append((one.name, one.kind, one.macs, *_times(one.times, watched), rate))
+        gap = watched - sum(one.times.median for one in self.layers)
         rows.append(("between layers", None, None, _signed(gap), None, units.percent(gap / watched), None))
         macs = self.report.total.macs
-        total = ("whole pass", None, macs, *_times(self.layers[PASS], watched), f"{macs / watched / 1e9:.2f}")
+        total = ("whole pass", None, macs, *_times(self.watched, watched), f"{macs / watched / 1e9:.2f}")
         columns = (Column("layer", "left"), Column("kind", "left"), *map(Column, ("MACs", *TIMES, "GMAC/s")))
         title = f"{self.report.network.name} on {units.shape(self.report.input)}, {self.environment['device_name']}"
         unwatched = units.seconds(self.whole.median)
@@ -85,18 +94,15 @@ class TimedNetwork:
             "gmacs_per_s": self.gmacs_per_second,
             "seconds": list(self.whole.seconds),
             "layers": [
-                {"name": name, "macs": self.report[name].macs, "median_s": times.median, "iqr_s": times.iqr}
-                for name, times in self.layers.items()
-                if name != PASS
+                {"name": one.name, "macs": one.macs, "median_s": one.times.median, "iqr_s": one.times.iqr}
+                for one in self.layers
             ],
         }
 
 
 def time_network(
-    network: Network,
-    shape: Shape | None = None,
+    target: Target,
     *,
-    make: Callable[[], nn.Module] | None = None,
     device: torch.device,
     dtype: str = "float32",
     channels_last: bool = False,
@@ -104,18 +110,19 @@ def time_network(
     layers: bool = False,
     seconds: float = 1.0,
 ) -> TimedNetwork:
-    """Time forward passes of the network's module on random input for at least `seconds`.
+    """Time forward passes of the target's module on random input for at least `seconds`.
 
-    The module is built from the network, or made by `make` where the network was traced from it.
+    The module is built from the network, or is the one that the network was traced from.
 
     Raises InputError for a shape that is not of ints, a dtype or thread count that cannot be, memory that is too
-    small; UnknownNameError for a dtype there is not.
+    small; UnknownNameError for a dtype there is not; CheckError where the module fails.
     """
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     if seconds <= 0:
         raise InputError(f"--seconds is {seconds}; it must be more than 0")
-    report = analyze(network, shape)
+    network, make = target.network, target.make
+    report = analyze(network, None if target.shape is None else whole_shape(network, target.shape))
     with nullcontext() if threads is None else timing.threads(threads), memory_guard(device):
         module = timing.prepare(
             build(network, report.input) if make is None else make(),
@@ -123,18 +130,35 @@ def time_network(
             dtype=DTYPES[dtype],
             channels_last=channels_last,
         )
-        image = torch.rand(report.input, generator=torch.Generator().manual_seed(0)).to(device, DTYPES[dtype])
-        if channels_last and image.ndim == 4:
-            image = image.to(memory_format=torch.channels_last)
+        inputs, keywords = to_run(target.arguments, device, DTYPES[dtype], channels_last=channels_last)
+        parts = _parts(report, module) if layers else {}
         try:
-            whole = timing.time_forward(module, (image,), min_seconds=seconds)
+            whole = timing.time_forward(module, inputs, keywords=keywords, min_seconds=seconds)
+            runs = max(10, min(100, whole.runs))
+            names = list({PASS: None, **parts}) if layers else []
+            times = timing.time_layers(module, inputs, names, keywords=keywords, runs=runs) if layers else {}
         except NotImplementedError as error:
             raise InputError(f"{network.name} cannot run in {dtype} on {device}: {error}") from None
-        modules = dict(module.named_modules())
-        names = [PASS, *(row.name for row in report.rows if row.name in modules)] if layers else []
-        parts = timing.time_layers(module, (image,), names, runs=max(10, min(100, whole.runs))) if layers else {}
+        except (ArchcalcError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            observe(module, *inputs, **keywords)  # says where it fails
+            raise CheckError(f"{network.name} failed with {type(error).__name__}: {error}") from error
         facts = environment(device, dtype=DTYPES[dtype], threads=torch.get_num_threads())
-    return TimedNetwork(report, facts, channels_last, whole, parts)
+    batch = next((int(one.shape[0]) for one in target.arguments if one.batched), 1)
+    timed = tuple(TimedLayer(path or network.name, *parts[path], times[path]) for path in parts if path in times)
+    return TimedNetwork(report, batch, facts, channels_last, whole, times.get(PASS), timed)
+
+
+def _parts(report: Report, module: nn.Module) -> dict[str, tuple[str, int]]:
+    """Kind and MACs of every leaf module that rows say something of; those of several calls are added up."""
+    kinds = {path: type(one).__name__ for path, one in module.named_modules() if not any(True for _ in one.children())}
+    macs: dict[str, int] = defaultdict(int)
+    for row in report:
+        path = home(row, module)[0]
+        if path in kinds:
+            macs[path] += row.macs
+    return {path: (kinds[path], count) for path, count in macs.items()}
 
 
 def summary(results: Sequence[TimedNetwork]) -> Table:
