@@ -16,7 +16,7 @@ Kind: TypeAlias = Literal["exact", "rounds to it", "truncates to it"]
 _SCALES = {
     **dict.fromkeys(("", "×", "C²"), Fraction(1)),
     "%": Fraction(1, 100),
-    **dict.fromkeys(("million", "M", "MB"), Fraction(10**6)),
+    **dict.fromkeys(("million", "M"), Fraction(10**6)),
     **dict.fromkeys(("billion", "G"), Fraction(10**9)),
 }
 _WORDS = {"thirteen": "13"}
@@ -73,7 +73,7 @@ def read(text: str, kilo: int = 1000, *, whole: bool = False) -> Printed:
     True
     """
     found = _NUMBER.fullmatch(_WORDS.get(text, text))
-    scales = _SCALES | dict.fromkeys(("K", "k"), Fraction(kilo))
+    scales = _SCALES | {"K": Fraction(kilo), "k": Fraction(kilo), "MB": Fraction(kilo**2)}
     if found is None or found[3].strip() not in scales:
         raise InputError(f"cannot read the printed number {text!r}")
     units, decimals, scale = found[1].replace(",", ""), found[2] or "", scales[found[3].strip()]

@@ -16,7 +16,7 @@ from archcalc import printed, units, zoo
 from archcalc.names import unknown
 from archcalc.table import Cell, Column, Table
 from archcalc.working import Equation, Worked
-from archcalc.zoo.figures import Bare, Cause, Figure, Value, figures, plain, report
+from archcalc.zoo.figures import Cause, Figure, Value, figures, plain, report
 from archcalc.zoo.registry import FAMILIES
 
 SCHEMA = "archcalc.published/1"
@@ -75,7 +75,7 @@ class Published:
         )
         rows = tuple(
             (
-                *(one.network, one.figure.quantity, one.figure.printed, cell(plain(one.ours))),
+                *(one.network, one.figure.quantity, one.figure.printed, _cell(one.figure, one.ours)),
                 *(one.verdict, one.figure.convention, one.figure.source),
             )
             for one in self.figures
@@ -94,7 +94,7 @@ class Published:
 
 
 def published(target: str | None = None) -> Published:
-    """Published figures of a network of the zoo, of a family, or of all.
+    """Published figures of a network of the zoo, of a family ("resnet-for-cifar"), or of all.
 
     Raises UnknownNameError.
 
@@ -104,12 +104,18 @@ def published(target: str | None = None) -> Published:
     every = [figure for module in FAMILIES for figure in figures(module)]
     if target is None:
         return Published(tuple(map(judge, every)))
-    named = {name for figure in every for name in (figure.network, zoo.ENTRIES[figure.network].family.lower())}
-    asked = target.lower()
-    if asked not in named:
-        raise unknown("network or family with published figures", target, sorted(named))
-    chosen = [figure for figure in every if zoo.ENTRIES[figure.network].family.lower() == asked]
-    return Published(tuple(map(judge, chosen or [figure for figure in every if figure.network == asked])))
+    found: dict[str, list[Figure]] = {}
+    for figure in every:
+        for name in {_spelled(zoo.ENTRIES[figure.network].family), figure.network}:
+            found.setdefault(name, []).append(figure)
+    if _spelled(target) not in found:
+        raise unknown("network or family with published figures", target, sorted(found))
+    return Published(tuple(map(judge, found[_spelled(target)])))
+
+
+def _spelled(name: str) -> str:
+    """A name as it is typed: small letters, hyphens."""
+    return name.lower().replace(" ", "-").replace("_", "-")
 
 
 def judge(figure: Figure) -> Judged:
@@ -143,17 +149,20 @@ def _match(figure: Figure, value: Value) -> printed.Match | None:
     return printed.read(figure.printed, figure.kilo, whole=figure.whole).match(Fraction(bare))
 
 
-def cell(bare: Bare) -> Cell:
-    """How a value is shown: whole numbers in full, ratios to a few digits, shapes with ×."""
+def _cell(figure: Figure, value: Value) -> Cell:
+    """How a value is shown: whole numbers in full, ratios to a few digits, shapes and lists as they are printed."""
+    bare = plain(value)
     if isinstance(bare, tuple):
-        return units.shape(bare)
+        return ("×" if "×" in figure.printed else ", ").join(map(str, bare))
+    if figure.printed.endswith("%"):
+        return f"{float(100 * bare):.4g}%"
     return bare.numerator if bare.denominator == 1 else float(bare)
 
 
 def _text(figure: Figure, value: Value) -> str:
     """A value with its arithmetic, where it has any; thousands that are not 1,000 set apart."""
     bare = plain(value)
-    shown = cell(bare)
+    shown = _cell(figure, value)
     said = (
         Equation(value).text() if isinstance(value, Worked) else shown if isinstance(shown, str) else units.count(shown)
     )
@@ -175,7 +184,7 @@ def _record(one: Judged) -> dict[str, Any]:
         "input": list(report(figure.network, figure.input, **figure.choices).input),
         "quantity": figure.quantity,
         "printed": figure.printed,
-        "ours": list(bare) if isinstance(bare, tuple) else cell(bare),
+        "ours": list(bare) if isinstance(bare, tuple) else bare.numerator if bare.denominator == 1 else float(bare),
         "verdict": one.kind,
         "digits": one.digits or None,
         "reason": one.reason or None,

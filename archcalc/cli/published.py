@@ -18,7 +18,7 @@ def published(
     *,
     output: Output,
 ) -> None:
-    """Set published figures beside ours: exact, rounded, or an erratum with its arithmetic; exit with 1 on any other."""
+    """Set published figures beside ours: exact, rounded, or errata with their arithmetic; exit with 1 on any other."""
     judged = verdicts.published(target)
     output.write(judged.table, judged.record)
     if judged.unexplained:

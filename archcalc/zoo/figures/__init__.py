@@ -54,8 +54,8 @@ class Conflict:
 class Figure:
     """One published figure of a zoo entry, as printed.
 
-    `choices` and `input` are those of the network that it is about, `kilo` is what its K stands for. In a `whole`
-    number the zeros at the end count as digits, as in a column that is printed to the unit.
+    `choices` and `input` are those of the network that it is about, `kilo` is what its K stands for, MB being its
+    square. In a `whole` number the zeros at the end count as digits, as in a column that is printed to the unit.
     """
 
     network: str
@@ -102,9 +102,14 @@ def of_kind(kind: str, count: str) -> Count:
     return lambda report: sum(getattr(row, count) for row in report if row.kind == kind)
 
 
-def of_block(prefix: str, count: str) -> Count:
-    """A count of all layers whose names start with this prefix."""
-    return lambda report: sum(getattr(row, count) for row in report if row.name.startswith(prefix))
+def block(report: Report, name: str) -> tuple[Row, ...]:
+    """The layers of a block, by the start of their names; a layer of this name alone is one too."""
+    return tuple(row for row in report if row.name == name or row.name.startswith(f"{name}."))
+
+
+def of_block(name: str, count: str) -> Count:
+    """A count of all layers of a block."""
+    return lambda report: sum(getattr(row, count) for row in block(report, name))
 
 
 def shape_of(layer: str) -> Amount:

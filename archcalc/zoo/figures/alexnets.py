@@ -118,6 +118,12 @@ FIGURES: tuple[Figure, ...] = (
     ),
     *table(
         "alexnet",
+        "Iandola et al. 2016, table 2",
+        "4 bytes a parameter",
+        ("bytes", "240MB", lambda report: worked(4) * summand(report.total.params)),
+    ),
+    *table(
+        "alexnet",
         NETSCOPE,
         '"macc", 10 images',
         *by_layer(

@@ -66,14 +66,9 @@ OTHER_OPERATIONS = {"conv1": "34M", "conv2": "360M", "linear": "1M"}
 FILTERS = "the filters in its row"
 
 
-def block(name: str) -> str:
-    """What the names of a module's layers start with."""
-    return f"inception{name}."
-
-
 def with_biases(name: str) -> Amount:
     """Weights and biases of a module."""
-    weights, biases = (of_block(block(name), count) for count in ("weights", "biases"))
+    weights, biases = (of_block(f"inception{name}", count) for count in ("weights", "biases"))
     return lambda report: summand(weights(report)) + summand(biases(report))
 
 
@@ -114,6 +109,12 @@ def by_filters(report: Report) -> Worked:
     return sum(rest, start=head)
 
 
+def without_scales(report: Report) -> Worked:
+    """Parameters but for the scales of batch norms."""
+    scales = sum(row.weights for row in report if row.kind == "BatchNorm2d")
+    return summand(report.total.params) - summand(scales)
+
+
 PARAMS_COLUMN = OTHER_PARAMS | {name: module.params for name, module in MODULES.items()}
 OPERATIONS_COLUMN = OTHER_OPERATIONS | {name: module.operations for name, module in MODULES.items()}
 PARAMS_ERRATA = {"3b": Cause("its biases counted too", with_biases("3b"))} | {
@@ -127,14 +128,17 @@ FIGURES: tuple[Figure, ...] = (
         "googlenet",
         TABLE,
         "height, width, maps",
-        *((f"output of {name}", module.output, shape_of(f"{block(name)}concat")) for name, module in MODULES.items()),
+        *(
+            (f"output of {name}", module.output, shape_of(f"inception{name}.concat"))
+            for name, module in MODULES.items()
+        ),
     ),
     *table(
         "googlenet",
         TABLE,
         "maps of 1×1, 3×3 reduction, 3×3, 5×5 reduction, 5×5, projection",
         *(
-            (f"filters of {name}", module.filters, widths(*(block(name) + branch for branch in BRANCHES)))
+            (f"filters of {name}", module.filters, widths(*(f"inception{name}.{branch}" for branch in BRANCHES)))
             for name, module in MODULES.items()
         ),
     ),
@@ -150,7 +154,7 @@ FIGURES: tuple[Figure, ...] = (
         ),
         ("parameters of conv2", OTHER_PARAMS["conv2"], second("weights")),
         *(
-            (f"parameters of {name}", module.params, of_block(block(name), "weights"), PARAMS_ERRATA.get(name))
+            (f"parameters of {name}", module.params, of_block(f"inception{name}", "weights"), PARAMS_ERRATA.get(name))
             for name, module in MODULES.items()
         ),
         ("parameters of linear", OTHER_PARAMS["linear"], lambda report: report["fc"].weights),
@@ -169,7 +173,12 @@ FIGURES: tuple[Figure, ...] = (
         ),
         ("operations of conv2", OTHER_OPERATIONS["conv2"], second("macs")),
         *(
-            (f"operations of {name}", module.operations, of_block(block(name), "macs"), OPERATIONS_ERRATA.get(name))
+            (
+                f"operations of {name}",
+                module.operations,
+                of_block(f"inception{name}", "macs"),
+                OPERATIONS_ERRATA.get(name),
+            )
             for name, module in MODULES.items()
         ),
         ("operations of linear", OTHER_OPERATIONS["linear"], lambda report: report["fc"].macs),
@@ -213,4 +222,17 @@ FIGURES: tuple[Figure, ...] = (
         ("MACs", "1550 million", total("macs"), Conflict("the shapes and filters of the paper's table 1", by_filters)),
     ),
     *torchvision({"googlenet-torchvision": ("6,624,904", "1.498G")}),
+    *table(
+        "minigooglenet",
+        "Zhang et al. 2017, Understanding Deep Learning, table 1",
+        "weights and a bias or shift for each map; no scales of batch norm",
+        ("parameters", "1,649,402", without_scales),
+    ),
+    *table(
+        "minigooglenet",
+        "Zhang et al. 2017, Understanding Deep Learning, table 1",
+        "weights and biases",
+        ("parameters", "1,649,402", total("params")),
+        choices={"batch_norm": False},
+    ),
 )

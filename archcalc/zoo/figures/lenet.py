@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archcalc.analysis import Report, Row
 from archcalc.working import Worked, summand
-from archcalc.zoo.figures import Cause, Count, Figure, elements, of_block, table, total
+from archcalc.zoo.figures import Cause, Count, Figure, block, elements, of_block, table, total
 
 PAPER = "LeCun et al. 1998, section II.B"
 CONVENTION = "every input of every unit, biases too"
@@ -19,9 +19,9 @@ def wires(row: Row) -> int:
     return int(row.ledger.get("bias_add", 0)) + (0 if row.name.endswith(".scale") else int(row.macs))
 
 
-def connections(prefix: str) -> Count:
-    """Connections of all layers whose names start so."""
-    return lambda report: sum(wires(row) for row in report if row.name.startswith(prefix))
+def connections(name: str) -> Count:
+    """Connections of a layer, or of a block."""
+    return lambda report: sum(map(wires, block(report, name)))
 
 
 def all_connections(report: Report) -> Worked:

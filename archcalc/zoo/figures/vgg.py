@@ -91,7 +91,7 @@ FIGURES: tuple[Figure, ...] = (
     *(
         figure
         for name, configuration, millions in (
-            *(("vgg11", "A", 133), ("vgg11", "A-LRN", 133), ("vgg13", "B", 133)),
+            *(("vgg11", "A", 133), ("vgg11-lrn", "A-LRN", 133), ("vgg13", "B", 133)),
             *(("vgg16c", "C", 134), ("vgg16", "D", 138), ("vgg19", "E", 144)),
         )
         for figure in table(
