@@ -310,7 +310,7 @@ def _notes(chosen: Sequence[LayerField], shown: Sequence[LayerField]) -> tuple[s
         notes.append(f"Left out, see what the layer before sees: {listed} (--all shows them).")
     if any(not field.exact for field in chosen):
         notes.append("≤: outputs see unlike many pixels, or their place is lost; no output sees more than this.")
-    statistics = dict.fromkeys(field.row.kind for field in chosen if _statistics(field.row))
+    statistics = dict.fromkeys(field.row.kind for field in chosen if field.exact and _statistics(field.row))
     if statistics:
         notes.append(f"What is seen through the mean and variance of {', '.join(statistics)} is left out.")
     return tuple(notes)

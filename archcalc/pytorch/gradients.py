@@ -101,7 +101,7 @@ _POINTWISE = {
 
 def _passing(values: Tensor, through: Tensor) -> Tensor:
     """The values, with the gradient of another tensor of their shape."""
-    return values.detach() + through - through.detach()
+    return values.detach() + (through - through.detach())
 
 
 def _every_tap(x: Tensor, output: Tensor, layer: Any) -> Tensor:
