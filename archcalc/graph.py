@@ -31,11 +31,20 @@ class Origin:
     """What a node was traced from: the classes of its modules and the functions of torch that ran it, outermost first.
 
     Without a function, the last of the modules is the layer itself. Classes are "torch.nn.Conv2d"; functions are
-    "functional.linear", "matmul", "Tensor.__matmul__".
+    "functional.linear", "matmul", "Tensor.matmul".
+
+    The rest matters to other counters only. How the function was called: looked up in torch by "name", as an
+    "operator" (`a @ b` and `a.matmul(b)` are one function), or "held" by the module since before. Whether the first
+    tensor that a module took lies in memory in order; whether its `kernel_size` is one number for all axes; by how
+    many ways from the root the module is reached.
     """
 
     modules: tuple[str, ...]
     functions: tuple[str, ...] = ()
+    called: str = "name"
+    contiguous: bool = True
+    one_size: bool = False
+    ways: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ else runs is recorded operation by operation.
 from __future__ import annotations
 
 import copy
+import dis
 import sys
 import threading
 import warnings
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from types import FrameType
 from typing import Any
 
 import torch
@@ -96,7 +98,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stack: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]] = []
         self.layer: nn.Module | None = None
         self.functions: tuple[str, ...] = ()
+        self.called = "name"
         self.weighs = True
+        self.ways = _ways(module)
         self.classes = _classes(module)
         self.raised: tuple[BaseException | None, Any] = (None, None)
         self.paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
@@ -165,7 +169,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             given += tuple(tuple(one.shape) for one in own)
             layer = Uncounted(type(part).__name__, given, tuple(outputs[0].shape))
         held = self._held(part, path) if agrees else ()
-        name = self._add(path or type(part).__name__.lower(), layer, sources, outputs[0], path, held)
+        origin = Origin(
+            self.classes[path],
+            contiguous=all(x.is_contiguous() for x in inputs[:1]),
+            one_size=isinstance(getattr(part, "kernel_size", None), int),
+            ways=self.ways[id(part)],
+        )
+        name = self._add(path or type(part).__name__.lower(), layer, sources, outputs[0], path, held, origin=origin)
         for x in outputs[1:]:
             self._also(f"{name}.output", "output", x, outputs[0], name, path)
 
@@ -221,10 +231,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         label = f"{path}.{name.strip('_')}" if path else name.strip("_")
         calls = [operations.Call(name, inplace, tuple(args), kwargs, inputs, given, x) for x in outputs]
         functions = self._functions(name)
-        node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, functions=functions)
+        ways = self.ways[id(self.stack[-1][1])] if self.stack else 1
+        origin = Origin(self.classes[path], functions, self.called, ways=ways)
+        node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, origin=origin)
         for call in calls[1:]:
             if name in operations.PARTS:
-                self._add(label, self._checked(call), sources, call.output, path, functions=functions)
+                self._add(label, self._checked(call), sources, call.output, path, origin=origin)
             else:
                 self._also(label, name, call.output, outputs[0], node, path)
 
@@ -263,6 +275,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         path: str = "",
         held: tuple[Held, ...] = (),
         functions: tuple[str, ...] = (),
+        origin: Origin | None = None,
     ) -> str:
         self.taken[label] += 1
         name = label if self.taken[label] == 1 else f"{label}:{self.taken[label]}"
@@ -274,7 +287,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 sources,
                 blocks[:-1] if path == label else blocks,
                 held,
-                Origin(self.classes[path], functions),
+                origin or Origin(self.classes[path], functions),
             )
         )
         if output is not None:
@@ -323,10 +336,29 @@ class _Functions(TorchFunctionMode):
         if recorder.layer is not None:
             return func(*args, **kwargs)
         recorder.functions, recorder.weighs = (_function_name(func),), kwargs.get("need_weights", True)
+        recorder.called = _how_called(func, sys._getframe(1))
         try:
             return func(*args, **kwargs)
         finally:
-            recorder.functions = ()
+            recorder.functions, recorder.called = (), "name"
+
+
+_PASSED_THROUGH = {"torch.overrides", "torch.nn.functional", "torch.functional", "torch._jit_internal", "torch._tensor"}
+
+
+def _how_called(func: Any, frame: FrameType | None) -> str:
+    """Whether the calling code looks a function of torch up by its name, uses an operator, or holds it since before."""
+    while frame is not None and frame.f_globals.get("__name__") in _PASSED_THROUGH:
+        frame = frame.f_back
+    name = getattr(func, "__name__", "")
+    if frame is None or frame.f_globals.get(name) is func:
+        return "held"
+    code = frame.f_code
+    if dis.opname[code.co_code[frame.f_lasti]].startswith(("BINARY_", "INPLACE_")):
+        return "operator"
+    if name in code.co_names:
+        return "name"
+    return "operator" if getattr(Tensor, name, None) is func else "held"
 
 
 @cache
@@ -336,6 +368,16 @@ def _function_name(func: Any) -> str:
     if getattr(torch.nn.functional, name, None) is func and getattr(torch, name, None) is not func:
         return f"functional.{name}"
     return f"Tensor.{name}" if getattr(torch.Tensor, name, None) is func else name
+
+
+def _ways(module: nn.Module) -> Counter[int]:
+    """By how many ways each submodule is reached from the root, its parents' children each taken once."""
+    ways: Counter[int] = Counter()
+    waiting = [module]
+    for part in waiting:
+        ways[id(part)] += 1
+        waiting += part.children()
+    return ways
 
 
 def _classes(module: nn.Module) -> dict[str, tuple[str, ...]]:
