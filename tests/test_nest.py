@@ -88,9 +88,12 @@ RANDOM = {"FractionalMaxPool2d", "FractionalMaxPool3d"}
 """Kinds whose windows lie at random places, so that no nest says where; test_trace compares their outputs' shapes."""
 
 ZOO = {"TableConv2d", "RBF"}
+ATTENTION = {"MultiheadAttention", "ImageToTokens", "ClassToken", "PositionalEmbedding", "TakeToken"}
 
-PROVED_ELSEWHERE = more_programs.PROGRAMS.keys() | more_kinds.MOVED | nd_programs.PROGRAMS.keys() | RANDOM | ZOO
-"""Kinds whose proofs are in test_layers_more, test_layers_nd and test_layers_lenet."""
+PROVED_ELSEWHERE = (
+    more_programs.PROGRAMS.keys() | more_kinds.MOVED | nd_programs.PROGRAMS.keys() | RANDOM | ZOO | ATTENTION
+)
+"""Kinds whose proofs are in test_layers_more, test_layers_nd, test_layers_lenet and test_layers_attention."""
 
 
 def test_every_kind_has_a_proof() -> None:

@@ -26,6 +26,7 @@ from archcalc.layers.activation import (
     Tanhshrink,
     Threshold,
 )
+from archcalc.layers.attention import ClassToken, ImageToTokens, MultiheadAttention, PositionalEmbedding, TakeToken
 from archcalc.layers.base import KINDS, Layer
 from archcalc.layers.conv import (
     Bilinear,
@@ -139,6 +140,7 @@ __all__ = [
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
+    "ClassToken",
     "Concat",
     "ConstantPad1d",
     "ConstantPad2d",
@@ -166,6 +168,7 @@ __all__ = [
     "Hardswish",
     "Hardtanh",
     "Identity",
+    "ImageToTokens",
     "Input",
     "InstanceNorm1d",
     "InstanceNorm2d",
@@ -185,10 +188,12 @@ __all__ = [
     "MaxPool2d",
     "MaxPool3d",
     "Mish",
+    "MultiheadAttention",
     "PReLU",
     "PadChannels",
     "PixelShuffle",
     "PixelUnshuffle",
+    "PositionalEmbedding",
     "RMSNorm",
     "RNNCell",
     "RReLU",
@@ -210,6 +215,7 @@ __all__ = [
     "Softsign",
     "Subsample",
     "TableConv2d",
+    "TakeToken",
     "Tanh",
     "Tanhshrink",
     "Threshold",

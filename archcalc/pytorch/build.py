@@ -15,6 +15,13 @@ from archcalc.extents import Shape, as_shape
 from archcalc.graph import Network, Node
 from archcalc.layers import Input
 from archcalc.overwriting import overwriting
+from archcalc.pytorch.attention import (
+    ClassToken,
+    ImageToTokens,
+    MultiheadAttention,
+    PositionalEmbedding,
+    TakeToken,
+)
 from archcalc.pytorch.devices import memory_guard
 
 
@@ -100,7 +107,10 @@ class RBF(nn.Module):
         return (x[:, None] - self.centres).square().sum(-1)
 
 
-_OWN = (Add, Concat, Subsample, PadChannels, TableConv2d, RBF)
+_OWN = (
+    *(Add, Concat, Subsample, PadChannels, TableConv2d, RBF),
+    *(MultiheadAttention, ImageToTokens, ClassToken, PositionalEmbedding, TakeToken),
+)
 KINDS: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in _OWN}
 """Kinds of layer that torch.nn has no class for."""
 

@@ -14,7 +14,7 @@ from archcalc.layers import KINDS, Layer
 _HARMLESS = {"__init__", "__repr__", "__doc__", "__module__", "extra_repr", "reset_parameters", "__annotations__"}
 
 
-_HOMES = ("torch.nn.modules.", "archcalc.pytorch.build")
+_HOMES = ("torch.nn.modules.", "archcalc.pytorch.build", "archcalc.pytorch.attention")
 """Where the modules are defined that compute what the kind of their name states."""
 
 
@@ -42,6 +42,8 @@ def describes(*classes: type[nn.Module]) -> Callable[[K], K]:
 
 def layer_of(module: nn.Module) -> Layer | None:
     """The layer of a module whose class is one of torch.nn's with a kind, or a subclass that computes alike."""
+    if isinstance(module, nn.MultiheadAttention):
+        return None  # what it computes depends on what it is called with
     if module.__dict__.get("forward") is not None or isinstance(module.__dict__.get("weight"), Tensor):
         return None  # a weight that is no parameter is computed by a hook
     for base in type(module).__mro__:

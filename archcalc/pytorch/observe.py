@@ -18,6 +18,7 @@ from archcalc.layers import Input
 from archcalc.layers.operation import Constant, Parameter, Unused
 from archcalc.nest import Role
 from archcalc.pytorch.build import BuiltNetwork
+from archcalc.pytorch.counters.base import leaves as leaf_paths
 from archcalc.pytorch.devices import memory_guard
 from archcalc.pytorch.untouched import untouched
 
@@ -55,7 +56,7 @@ def observe(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[list[Call], t
             calls.append(Call(path, part, next(iter(shapes(output)), None)))
 
     parts = dict(module.named_modules())
-    leaves = {path for path, one in parts.items() if not any(True for _ in one.children())}
+    leaves = set(leaf_paths(module).values())
     if isinstance(module, BuiltNetwork):
         leaves.discard("")  # a network without layers has no leaves
     handles = []
@@ -178,7 +179,7 @@ def row_tensors(row: Row, role: str) -> Tensors:
 
 def module_tensors(module: nn.Module, role: str) -> Tensors:
     """Parameters or buffers that a leaf module has; a parameter called bias is one, all others are weights."""
-    named = module.named_buffers(recurse=False) if role == "buffer" else module.named_parameters(recurse=False)
+    named = module.named_buffers() if role == "buffer" else module.named_parameters()
     return tuple(sorted((name, tuple(tensor.shape)) for name, tensor in named if role in ("buffer", role_of(name))))
 
 

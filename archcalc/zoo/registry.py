@@ -108,6 +108,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "densenet": ("densenet121",),
     "squeezenet": ("squeezenet1-0", "squeezenet1-1"),
     "mobilenet": ("mobilenet-v1", "mobilenet-v2"),
+    "vit": ("vit-b-16",),
     "perceptrons": ("mlp", "deep-narrow"),
 }
 """The entries of each module of the zoo, so that only the module of the entry asked for is imported."""

@@ -82,8 +82,18 @@ class Counter:
 
 
 def leaves(module: nn.Module) -> dict[int, str]:
-    """Paths of the modules without submodules, by identity."""
-    return {id(one): path for path, one in module.named_modules() if not any(True for _ in one.children())}
+    """Paths of the modules that are one layer, by identity: those without submodules, and attention as a whole."""
+    found = {}
+    inside: tuple[str, ...] = ()
+    for path, one in module.named_modules():
+        if path.startswith(inside):
+            continue
+        if isinstance(one, nn.MultiheadAttention):
+            inside = (*inside, f"{path}." if path else "")
+            found[id(one)] = path
+        elif not any(True for _ in one.children()):
+            found[id(one)] = path
+    return found
 
 
 def whole(count: float) -> int:
