@@ -1265,3 +1265,22 @@ def test_a_layer_class_registered_for_a_module_class_describes_it() -> None:
     finally:
         DESCRIBED.pop(_Scale, None)
         KINDS.pop("Scaled", None)
+
+
+def test_what_is_written_into_a_part_of_a_tensor_is_read_with_the_tensor() -> None:
+    def forward(x: Tensor) -> Tensor:
+        y = torch.zeros_like(x)
+        y[:, :2] = x[:, 1:].tanh()
+        return y.exp()
+
+    net = trace(Calls(lambda _, x: forward(x)), (1, 3, 4, 4))
+    seen: set[str] = set()
+    todo = ["exp"]
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        todo += net[name].inputs
+    assert {"tanh", "input"} <= seen
+    report = analyze(net)
+    assert report["write"].activations == 0
+    assert report["exp"].output == (1, 3, 4, 4)

@@ -7,7 +7,6 @@ else runs is recorded operation by operation.
 
 from __future__ import annotations
 
-import copy
 import dis
 import sys
 import threading
@@ -33,6 +32,7 @@ from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, 
 from archcalc.nest import Role
 from archcalc.pytorch import modules, operations
 from archcalc.pytorch.observe import role_of
+from archcalc.pytorch.shadow import held_tensors, shadow_of
 
 _SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
 
@@ -66,7 +66,7 @@ def trace(module: nn.Module, inputs: Any, /, *, name: str | None = None, **kwarg
 def _run(
     module: nn.Module, arguments: tuple[Any, ...], kwargs: dict[str, Any], name: str, device: torch.device
 ) -> Network:
-    shadow = _shadow(module, device)
+    shadow = shadow_of(module, device)
     recorder = _Recorder(shadow, name)
     dtype = next((one.dtype for one in module.parameters() if one.is_floating_point()), None)
     with _slow_paths(device), torch.random.fork_rng(_generators(device)):
@@ -113,7 +113,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if self.layer is not None:
             return func(*args, **kwargs)
-        inputs = tuple(_held_tensors((args, kwargs)))
+        inputs = tuple(held_tensors((args, kwargs)))
         given = tuple([tuple(x.shape) for x in inputs])
         result = func(*args, **kwargs)
         self._operation(func, args, kwargs, inputs, given, result)
@@ -131,7 +131,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def before(self, part: nn.Module, args: Any, kwargs: Any) -> None:
         """A module is called."""
-        given = tuple(tuple(x.shape) for x in _held_tensors((args, kwargs)))
+        given = tuple(tuple(x.shape) for x in held_tensors((args, kwargs)))
         self.stack.append((self.paths[id(part)], part, given))
         self.ran.add(id(part))
         if self.layer is None and self.layers[id(part)] is not None:
@@ -152,8 +152,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.layer = None
         layer = self.layers[id(part)]
         assert layer is not None
-        inputs = list(_held_tensors((args, kwargs)))
-        outputs = list(_held_tensors(result))
+        inputs = list(held_tensors((args, kwargs)))
+        outputs = list(held_tensors(result))
         if layer.inputs is not None and layer.inputs >= 0:
             inputs = inputs[: layer.inputs]
         sources = tuple(self._source(x) for x in inputs)
@@ -218,7 +218,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         namespace, _, qualified = func.name().partition("::")
         name = qualified.partition(".")[0]
-        outputs = list(_held_tensors(result))
+        outputs = list(held_tensors(result))
         if not outputs:
             return
         if name in _SILENT:
@@ -234,6 +234,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ways = self.ways[id(self.stack[-1][1])] if self.stack else 1
         origin = Origin(self.classes[path], functions, self.called, ways=ways)
         node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, origin=origin)
+        if inplace and inputs and inputs[0]._base is not None:
+            self._written(inputs[0]._base, node, path)
         for call in calls[1:]:
             if name in operations.PARTS:
                 self._add(label, self._checked(call), sources, call.output, path, origin=origin)
@@ -249,6 +251,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if op in ("bmm", "baddbmm"):
             return ATTENTION, op if self.weighs else "functional.scaled_dot_product_attention"
         return self.functions
+
+    def _written(self, whole: Tensor, node: str, path: str) -> None:
+        """A node has written a part of a tensor: what reads the tensor from now on reads what was written too."""
+        shape, before = tuple(whole.shape), self._source(whole)
+        layer = Recorded("write", (), shape, view=True, copied=0)
+        self._add(
+            f"{path}.write" if path else "write",
+            layer,
+            (before, node),
+            whole,
+            path,
+            origin=Origin(self.classes[path], ("write",)),
+        )
 
     def _also(self, label: str, op: str, x: Tensor, first: Tensor, node: str, path: str) -> None:
         """A further output of a node, which becomes a row if anything reads it."""
@@ -389,65 +404,6 @@ def _classes(module: nn.Module) -> dict[str, tuple[str, ...]]:
         home = "torch.nn" if home.startswith("torch.nn.modules.") else home
         classes[path] = (*outer, f"{home}.{type(part).__qualname__}")
     return classes
-
-
-def _shadow(module: nn.Module, device: torch.device) -> nn.Module:
-    """A copy of the module in eval mode: without data on the meta device, elsewhere with the same parameters."""
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        for value in (part._parameters, part._buffers, *vars(part).values()):
-            for tensor in _held_tensors(value):
-                if id(tensor) not in memo:
-                    memo[id(tensor)] = _twin(tensor, device)
-    try:
-        shadow = _copied(module, memo)
-    except Exception as error:
-        raise TraceError(f"{type(module).__name__} cannot be copied, which tracing needs: {error}") from error
-    return shadow.eval()
-
-
-def _held_tensors(value: Any) -> Iterator[Tensor]:
-    """Tensors in a value or, some levels down, in its lists and dictionaries."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _held_tensors(item)
-
-
-def _copied(part: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """What copy.deepcopy gives, several times faster for modules that leave copying to nn.Module."""
-    known = memo.get(id(part))
-    if known is not None:
-        return known  # type: ignore[no-any-return]
-    cls = type(part)
-    if hasattr(cls, "__deepcopy__") or any(getattr(cls, name) is not getattr(nn.Module, name) for name in _COPYING):
-        return copy.deepcopy(part, memo)
-    twin = cls.__new__(cls)
-    memo[id(part)] = twin
-    for name, value in vars(part).items():
-        if name == "_modules":
-            parts = {key: None if one is None else _copied(one, memo) for key, one in value.items()}
-            twin.__dict__[name] = type(value)(parts)
-        elif isinstance(value, _ATOMS) or (isinstance(value, tuple) and all(isinstance(one, _ATOMS) for one in value)):
-            twin.__dict__[name] = value
-        else:
-            twin.__dict__[name] = type(value)() if isinstance(value, dict) and not value else copy.deepcopy(value, memo)
-    return twin
-
-
-_ATOMS = (int, float, str, type(None))
-_COPYING = ("__setstate__", "__getstate__", "__reduce_ex__", "__reduce__", "__new__")
-
-
-def _twin(tensor: Tensor, device: torch.device) -> Tensor:
-    if nn.parameter.is_lazy(tensor):
-        raise TraceError("the module has lazy parameters; run it once before it is traced")
-    if device.type != "meta" and not tensor.is_meta:
-        twin = tensor.detach().clone()
-        return nn.Parameter(twin, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
-    twin = torch.empty_like(tensor, device=device) if device.type == "meta" else torch.zeros_like(tensor, device=device)
-    return nn.Parameter(twin, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
 
 
 @contextmanager
