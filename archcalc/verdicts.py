@@ -129,11 +129,12 @@ def judge(figure: Figure) -> Judged:
     erratum = figure.erratum
     if erratum is None:
         return Judged(figure, ours, "unexplained", explanation=f"{says}, ours {_text(figure, ours)}.")
-    computed = erratum.amount(network)
     if isinstance(erratum, Cause):
+        computed = erratum.amount(network)
         reason, holds = erratum.reason, _match(figure, computed) is not None
         explanation = f"{says}; {reason}: {_text(figure, computed)}; right is {_text(figure, ours)}."
     else:
+        computed = erratum.amount()
         reason, holds = f"contradicts {erratum.against}", plain(computed) == plain(ours)
         explanation = f"{says}; by {erratum.against}: {_text(figure, computed)}."
     if holds:

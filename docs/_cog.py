@@ -22,6 +22,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from _cog_published import errata, every_figure, filters_against_columns, published, verdicts
+
 import archcalc as ac
 from archcalc import columns, layers, units, zoo
 from archcalc.analysis import Report, Row
@@ -37,17 +39,17 @@ __all__ = [
     "convention_causes",
     "conventions",
     "crosscheck",
+    "errata",
+    "every_figure",
     "explain",
     "figure3",
+    "filters_against_columns",
     "json_contract",
     "layer_kinds",
     "networks",
     "operations",
     "options",
-    "printed_alexnet",
-    "printed_inception",
-    "printed_resnet",
-    "printed_vgg",
+    "published",
     "result",
     "run",
     "speed",
@@ -56,6 +58,7 @@ __all__ = [
     "torchvision_classification",
     "torchvision_others",
     "traces",
+    "verdicts",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -364,96 +367,6 @@ def _lab_formula(row: Row) -> str:
         number = (leaf("C_{i-1}", row.inputs[0][1]) + bias) * leaf("C_i", row.output[1])
     assert number.value == row.params, (row.name, number.value, row.params)
     return Equation(worked(number)).text()
-
-
-Printed = tuple[str, str, str, int]
-"""What is printed, where, as it is printed, and what archcalc has for it."""
-
-
-def _printed(rows: Iterable[Printed]) -> None:
-    _markdown(("quantity", "printed in", "printed as", "archcalc"), rows, right=("printed as", "archcalc"))
-
-
-def _report(name: str, **choices: Any) -> Report:
-    return ac.analyze(zoo.find(name).build(**choices))
-
-
-def _units(report: Report) -> int:
-    """Outputs of convolutions and fully connected layers, which the AlexNet paper calls neurons."""
-    return int(sum(row.activations for row in report if _has_weights(row)))
-
-
-def _macs(report: Report, kind: type) -> int:
-    return int(sum(row.macs for row in report if isinstance(row.node.layer, kind)))
-
-
-def printed_alexnet() -> None:
-    """Published figures of AlexNet beside ours."""
-    two, one, other = _report("alexnet"), _report("alexnet", towers=1), _report("alexnet-torchvision")
-    paper, survey = "Krizhevsky et al. 2012", "Sze et al. 2017, section 3.2"
-    _printed(
-        (
-            ("parameters", f"{paper}, abstract", "60 million", two.total.params),
-            ("neurons", f"{paper}, abstract", "650,000", _units(two)),
-            ("neurons of conv1", f"{paper}, figure 2", "253,440", two["conv1"].activations),
-            ("neurons of conv2", f"{paper}, figure 2", "186,624", two["conv2"].activations),
-            ("neurons of conv3", f"{paper}, figure 2", "64,896", two["conv3"].activations),
-            ("neurons of conv5", f"{paper}, figure 2", "43,264", two["conv5"].activations),
-            ("MACs", survey, "724 M", two.total.macs),
-            ("MACs of convolutions", "Chen et al., Eyeriss, ISSCC 2016", "666 M", _macs(two, Conv2d)),
-            ("parameters, one tower", "learnopencv.com, 2018", "62,378,344", one.total.params),
-            ("parameters, torchvision's", "torchvision's weights", "61,100,840", other.total.params),
-        )
-    )
-
-
-def printed_vgg() -> None:
-    """Published figures of the VGG networks beside ours."""
-    paper = "Simonyan & Zisserman 2015, table 2"
-    rows: list[Printed] = [
-        (f"parameters of {name}", paper, f"{millions} million", _report(name).total.params)
-        for name, millions in (("vgg11", 133), ("vgg13", 133), ("vgg16c", 134), ("vgg16", 138), ("vgg19", 144))
-    ]
-    rows += [
-        ("MACs of vgg19", "He et al. 2015, section 4.1", "19.6 billion", _report("vgg19").total.macs),
-        ("MACs of vgg16", "Sze et al. 2017, section 3.2", "15.5 G", _report("vgg16").total.macs),
-        ("MACs of vgg16", "He et al. 2015, section 4.1", "15.3 billion", _macs(_report("vgg16"), Conv2d)),
-        ("parameters of vgg19", "torchvision's weights", "143,667,240", _report("vgg19").total.params),
-    ]
-    _printed(rows)
-
-
-def printed_resnet() -> None:
-    """Published figures of the residual networks beside ours."""
-    table1, one = "He et al. 2015, table 1", {"stride_on": "1x1"}
-    rows: list[Printed] = [
-        ("MACs of plain34", "He et al. 2015, figure 3", "3.6 billion", _report("plain34").total.macs),
-        ("MACs of resnet34, option A", table1, "3.6 billion", _report("resnet34", shortcut="A").total.macs),
-        ("MACs of resnet18, option A", table1, "1.8 billion", _report("resnet18", shortcut="A").total.macs),
-        ("MACs of resnet50, stride on 1×1", table1, "3.8 billion", _report("resnet50", **one).total.macs),
-        ("MACs of resnet101, stride on 1×1", table1, "7.6 billion", _report("resnet101", **one).total.macs),
-        ("MACs of resnet152, stride on 1×1", table1, "11.3 billion", _report("resnet152", **one).total.macs),
-    ]
-    weights = {"resnet18": "11,689,512", "resnet34": "21,797,672", "resnet50": "25,557,032"}
-    weights |= {"resnet101": "44,549,160", "resnet152": "60,192,808"}
-    for name, params in weights.items():
-        rows.append((f"parameters of {name}", "torchvision's weights", params, _report(name).total.params))
-    _printed(rows)
-
-
-def printed_inception() -> None:
-    """Published figures of inception modules beside ours."""
-    slides = "CS231n 2017, lecture 9"
-    naive = _report("inception-naive", size=28)
-    reduced = _report("inception-reduced", size=28, reduce3x3=64, reduce5x5=64)
-    _printed(
-        (
-            ("MACs, naive, 28×28×256", slides, "854 M", naive.total.macs),
-            ("channels out, naive", slides, "672", naive.rows[-1].output[1]),
-            ("MACs, 64 maps after each reduction", slides, "358 M", reduced.total.macs),
-            ("the same, the 3×3 counted twice", "", "", reduced.total.macs + reduced["conv3x3"].macs),
-        )
-    )
 
 
 # torchvision

@@ -44,10 +44,13 @@ class Cause:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Why a printed number must be wrong: the named other numbers, as printed, give archcalc's number instead of it."""
+    """Why a printed number must be wrong: the named other numbers, as printed, give archcalc's number instead of it.
+
+    The amount is computed from those numbers alone, without a report.
+    """
 
     against: str
-    amount: Amount
+    amount: Callable[[], Value]
 
 
 @dataclass(frozen=True)

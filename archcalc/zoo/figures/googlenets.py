@@ -37,17 +37,17 @@ class Module(NamedTuple):
     params: str
     operations: str
 
-    def weights(self, _: Report) -> Worked:
+    def weights(self) -> Worked:
         """Weights by the printed filters and the printed maps of what flows in."""
         one, reduce3, three, reduce5, five, projection = map(int, self.filters.split(", "))
         maps = int(self.before.split("×")[2])
         ones = worked(one) + reduce3 + reduce5 + projection
         return worked(maps) * ones + worked(9) * reduce3 * three + worked(25) * reduce5 * five
 
-    def macs(self, report: Report) -> Worked:
+    def macs(self) -> Worked:
         """MACs by these weights, one for each at every position of the printed output."""
         height, width, _ = map(int, self.output.split("×"))
-        return worked(height) * width * summand(self.weights(report).value)
+        return worked(height) * width * summand(self.weights().value)
 
 
 MODULES = {
@@ -100,11 +100,11 @@ def column(printed: dict[str, str], unit: int) -> Worked:
     return sum(rest, start=first)
 
 
-def by_filters(report: Report) -> Worked:
+def by_filters() -> Worked:
     """MACs of the network by all that Table 1 prints of its shapes."""
     first = worked(112) * 112 * 64 * group(worked(7) * 7 * 3)
     conv2 = worked(56) * 56 * (worked(64) * 64 + worked(9) * 64 * 192)
-    parts = [first, conv2, *(module.macs(report) for module in MODULES.values()), worked(1024) * 1000]
+    parts = [first, conv2, *(module.macs() for module in MODULES.values()), worked(1024) * 1000]
     head, *rest = (summand(part.value) for part in parts)
     return sum(rest, start=head)
 

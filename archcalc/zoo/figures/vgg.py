@@ -85,7 +85,7 @@ def four_bytes(elements: int) -> Worked:
     return worked(4) * summand(elements)
 
 
-IN_BYTES = Conflict("the volumes listed above it", lambda _: four_bytes(listed(VOLUMES | VECTORS).value))
+IN_BYTES = Conflict("the volumes listed above it", lambda: four_bytes(listed(VOLUMES | VECTORS).value))
 
 FIGURES: tuple[Figure, ...] = (
     *(
@@ -127,7 +127,7 @@ FIGURES: tuple[Figure, ...] = (
             "memory",
             "24M",
             total("activations"),
-            Conflict("the volumes listed above it", lambda _: listed(VOLUMES | VECTORS)),
+            Conflict("the volumes listed above it", lambda: listed(VOLUMES | VECTORS)),
         ),
     ),
     *table(
