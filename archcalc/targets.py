@@ -91,7 +91,10 @@ def resolve(name: str, settings: Sequence[str] = (), inputs: Sequence[str] = (),
         if inputs or batch is not None:
             raise InputError(f"{network.name} has {len(network.input_nodes)} inputs, which are as its file says")
         return Target(network, tuple(Argument(node.layer.output()) for node in network.input_nodes), entry, choices)
-    own = Argument((size, *network.input_nodes[0].layer.output()[1:]))
+    entries = [node.layer.output() for node in network.input_nodes]
+    if len(entries) > 1 and not inputs and batch is None:
+        return Target(network, tuple(map(Argument, entries)), entry, choices)
+    own = Argument(entries[0] if batch is None else (size, *entries[0][1:]))
     given = tuple(parse_argument(text, size) for text in inputs) or (own,)
     if len(given) > 1 or given[0].dtype or given[0].keyword or not given[0].batched:
         raise InputError(f"{network.name} takes one --input of extents alone, such as {_extents(own)}")

@@ -19,6 +19,9 @@ from archcalc.names import unknown
 MOST_CHARACTERS = 1000
 """Longer lines of layers are not read."""
 
+MOST_NESTED = 30
+"""Levels of brackets and signs."""
+
 LARGEST = 2**53
 """Larger numbers are not read."""
 
@@ -52,9 +55,15 @@ def expression(text: str) -> ast.expr:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(text.strip(), mode="eval").body
+            tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise SpecError(f"cannot read {shorten(text)}; a layer is written Kind or Kind(number, field=value)") from None
+    level: list[ast.AST] = [tree]
+    for _ in range(MOST_NESTED):
+        level = [part for node in level for part in ast.iter_child_nodes(node)]
+    if level:
+        raise SpecError(f"cannot read {shorten(text)}: more than {MOST_NESTED} brackets or signs inside one another")
+    return tree
 
 
 def _call(tree: ast.expr) -> Call:
