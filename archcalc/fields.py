@@ -219,22 +219,25 @@ def _half(twice: Extent) -> Extent:
     return twice / 2
 
 
-def stack() -> Any:
-    """Closed form of what N convolutions F×F with stride 1, one after the other, see: a SymPy expression.
+def stack(layers: int | str = "N", taps: int | str = "F") -> Any:
+    """What `layers` convolutions `taps`×`taps` with stride 1, one after the other, see: a SymPy expression.
 
     The step is `Field.through` run on letters; SymPy solves the recurrence r(n + 1) = r(n) + (F - 1), r(0) = 1 that it
-    gives. Raises MissingPackageError without SymPy.
+    gives, and numbers are put in afterwards. Raises MissingPackageError without SymPy.
 
     >>> stack()
     F*N - N + 1
-    >>> stack().subs({"N": 3, "F": 5})
+    >>> stack(3, 5)
     13
     """
     from archcalc.symbols import solved, symbol
 
-    size, taps, count = symbol("r"), symbol("F"), symbol("N")
-    after = Field(size, 1, 0).through(Window("P", "R"), taps)
-    return solved(after.size, size, Field().size, count)
+    size, F, N = symbol("r"), symbol("F"), symbol("N")
+    after = Field(size, 1, 0).through(Window("P", "R"), F)
+    closed = solved(after.size, size, Field().size, N)
+    return closed.subs(
+        {N: symbol(layers) if isinstance(layers, str) else layers, F: symbol(taps) if isinstance(taps, str) else taps}
+    )
 
 
 def receptive_table(

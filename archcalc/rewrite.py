@@ -32,6 +32,8 @@ TRANSPOSED = (conv.ConvTranspose1d, conv.ConvTranspose2d, conv.ConvTranspose3d)
 _ADAPTING = ("BatchNorm", "InstanceNorm", "GroupNorm", "PReLU")
 """Kinds with parameters that take any number of channels."""
 
+_GATES = ("Sigmoid", "Hardsigmoid")
+
 Change = Callable[[Row], Sequence[tuple[str, Layer]]]
 """Names and layers, one after the other, that take the place of a row; none where it stays."""
 
@@ -231,7 +233,10 @@ def batch_norm(network: Network, *, layers: str | None = None) -> Network:
 
 @_named("activation")
 def activation(network: Network, kind: str, *, layers: str | None = None) -> Network:
-    """KIND, such as GELU, instead of each activation but gates, which are multiplied; layers keep their names."""
+    """KIND, such as GELU, instead of each activation; layers keep their names.
+
+    Gates stay: sigmoids whose output is a factor, as in squeeze-and-excitation.
+    """
     known = {name.lower(): cls for name, cls in KINDS.items() if cls.__module__ == "archcalc.layers.activation"}
     made = known.get(kind.lower())
     if made is None:
@@ -244,7 +249,7 @@ def activation(network: Network, kind: str, *, layers: str | None = None) -> Net
 
     def change(row: Row) -> Sequence[tuple[str, Layer]]:
         layer: Any = row.node.layer
-        gate = any(reader.layer.kind == "mul" for reader in readers[row.name])
+        gate = layer.kind in _GATES and any(reader.layer.kind.startswith("mul") for reader in readers[row.name])
         if type(layer) not in known.values() or layer.kind in ("GLU", new.kind) or gate:
             return ()
         in_place = {"inplace": layer.in_place} if hasattr(new, "inplace") else {}
@@ -483,7 +488,10 @@ def _parsed(name: str, annotation: str, text: str) -> Any:
     try:
         if len(text) > 20:
             raise ValueError
-        return text if annotation == "str" else int(text) if annotation == "int" else float(Fraction(text))
+        if annotation == "float":
+            above, _, below = text.partition("/")
+            return float(above) / float(below or 1)
+        return int(text) if annotation == "int" else text
     except (ValueError, ZeroDivisionError):
         wanted = {"int": "a whole number", "float": "a number, such as 0.5 or 1/2"}[annotation]
         raise InputError(f"{name}={text}: the value must be {wanted}") from None
