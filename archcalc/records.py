@@ -11,6 +11,7 @@ from archcalc.columns import matching
 from archcalc.conventions import convention as convention_named
 from archcalc.explain import sections
 from archcalc.extents import Extent
+from archcalc.layers.operation import Unused
 
 SCHEMA = "archcalc.report/1"
 EXPLAIN_SCHEMA = "archcalc.explain/1"
@@ -65,6 +66,7 @@ def _row(report: Report, row: Row) -> dict[str, Any]:
         "receptive_field": plain(row.receptive_field),
         "jump": plain(row.jump),
         "counted": row.counted,
+        "used": not isinstance(row.node.layer, Unused),
         "shared": {held.name: held.counted_by for held in row.node.held if held.counted_by},
         "working": {name: equation.text() for name, equation in row.working.items()},
     }

@@ -1284,3 +1284,34 @@ def test_what_is_written_into_a_part_of_a_tensor_is_read_with_the_tensor() -> No
     report = analyze(net)
     assert report["write"].activations == 0
     assert report["exp"].output == (1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "ledger"),
+    [
+        # products of 3 on 4·5 outputs
+        ({}, {"mac": 60, "add": 20}),
+        ({"alpha": 0.5}, {"mac": 60, "add": 20, "mul": 20}),
+        ({"alpha": 0.5, "beta": 2}, {"mac": 60, "add": 20, "mul": 40}),
+        ({"beta": 0}, {"mac": 60}),
+    ],
+)
+def test_what_a_product_is_scaled_by_is_counted(options: dict[str, Any], ledger: dict[str, int]) -> None:
+    net = trace(Calls(lambda _, c, a, b: torch.addmm(c, a, b, **options)), [(5,), (4, 3), (3, 5)])
+    assert dict(analyze(net)["addmm"].ledger) == ledger
+
+
+def test_functional_activations_and_norms() -> None:
+    # a comparison and a product for each of 24 elements; squares and sums of 24, and 2 roots
+    report = analyze(trace(Calls(lambda _, x, w: F.prelu(x, w)), [(2, 3, 4), (3,)]))
+    assert dict(report.total.ledger) == {"cmp": 24, "mul": 24}
+    distance = analyze(trace(Calls(lambda _, a, b: (a - b).norm(dim=1)), [(2, 12), (2, 12)]))
+    assert dict(distance.total.ledger) == {"add": 24 + 24, "mul": 24, "sqrt": 2}
+    other = analyze(trace(Calls(lambda _, x: torch.linalg.vector_norm(x, ord=1)), (2, 12)))
+    assert [row.kind for row in other.uncounted] == ["linalg_vector_norm"]
+
+
+def test_records_tell_unused_layers() -> None:
+    net = trace(Calls(lambda s, x: s.one(x), one=nn.Linear(4, 4), two=nn.Linear(4, 4)), (1, 4))
+    layers = analyze(net).to_dict()["layers"]
+    assert {layer["name"]: layer["used"] for layer in layers} == {"input": True, "one": True, "two": False}

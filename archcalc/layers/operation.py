@@ -125,19 +125,20 @@ class Reduce(_Operation):
 class MatMul(_Operation):
     """A product of matrices, one for each index of the leading axes: N·P·K·C multiply-accumulates.
 
-    With `added` a first input is added to every element of the product.
+    With `added` a first input is added to every element of the product, and `scaled` multiplications are made of each.
 
     >>> MatMul("bmm").nests((12, 197, 64), (12, 64, 197))[0].iterations
     29805312
     """
 
     added: bool = False
+    scaled: int = 0
 
     local: ClassVar[bool] = False
     kept: ClassVar[tuple[str, ...]] = (FACTORS,)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
-        """The product, and one addition for each element where there is something to add."""
+        """The product, and for each element an addition where there is something to add, and what it is scaled by."""
         a, b = inputs[-2:]
         rows, columns = (("P",),) if len(a) > 1 else (), (("K",),) if len(b) > 1 else ()
         batch = tuple(f"B{i}" if i else "N" for i in range(len(a) - 2))
@@ -155,7 +156,9 @@ class MatMul(_Operation):
             Operand("output", "output", (*leading, *rows, *columns)),
         )
         product = Nest(loops, {"mac": 1}, operands)
-        return (product, elementwise(product.output, {"add": 1})) if self.added else (product,)
+        each = {"add": int(self.added), "mul": self.scaled}
+        finish = {op: times for op, times in each.items() if times}
+        return (product, elementwise(product.output, finish)) if finish else (product,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,12 @@ def _activation(call: Call) -> Layer:
     return KINDS[kind](**fields)
 
 
+@operation("_prelu_kernel", "rrelu_with_noise")
+def _leaky(call: Call) -> Layer:
+    """A comparison, and a product where the element is negative."""
+    return Elementwise(call.name, (("cmp", 1), ("mul", 1)), call.inplace)
+
+
 @operation("hardtanh")
 def _hardtanh(call: Call) -> Layer:
     low, high = call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0)
@@ -208,7 +214,8 @@ def _product(call: Call) -> Layer:
 @operation("addmm", "baddbmm", "addmv")
 @_real
 def _added_product(call: Call) -> Layer:
-    return MatMul(call.name, added=True)
+    beta, alpha = call.argument(3, "beta", 1), call.argument(4, "alpha", 1)
+    return MatMul(call.name, added=beta != 0, scaled=(alpha != 1) + (beta not in (0, 1)))
 
 
 _REDUCTIONS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
@@ -225,6 +232,7 @@ _REDUCTIONS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "any": ({}, {}),
     "all": ({}, {}),
     "linalg_vector_norm": ({"mul": 1, "add": 1}, {"sqrt": 1}),
+    "norm": ({"mul": 1, "add": 1}, {"sqrt": 1}),
     "var": ({"add": 3, "mul": 1}, {"div": 2}),
     "std": ({"add": 3, "mul": 1}, {"div": 2, "sqrt": 1}),
     "logsumexp": ({"cmp": 1, "add": 2, "exp": 1}, {"log": 1, "add": 1}),
@@ -238,7 +246,10 @@ def _reduction(call: Call) -> Layer:
         return Elementwise(call.name, tuple(ops.items()))
     rank = len(call.given[0])
     keepdim = call.output.ndim == rank
-    index = 2 if call.name == "linalg_vector_norm" else 1
+    power = call.name in ("linalg_vector_norm", "norm")
+    if power and call.argument(1, "ord", 2) not in (2, None):
+        return unknown(call)
+    index = 2 if power else 1
     dims = call.argument(index, "dim")
     dims = tuple(range(rank)) if dims is None or dims == [] else (dims,) if isinstance(dims, int) else tuple(dims)
     return Reduce(call.name, tuple(ops.items()), dims, keepdim and rank > 0, tuple(finish.items()))
