@@ -110,13 +110,14 @@ def _rewritten(target: Target, rewrites: Sequence[str]) -> Target:
     """The target's network rewritten on its input, without the entry or module it came from."""
     from archcalc import rewrite
 
-    network = target.network
+    network, arguments = target.network, target.arguments
     if target.shape is not None:
         network = rewrite.on_input(network, target.shape)
     for text in rewrites:
         network = rewrite.apply(network, text)
-    arguments = zip(target.arguments, network.input_nodes, strict=True)
-    return Target(network, tuple(replace(argument, shape=node.layer.output()) for argument, node in arguments))
+    if target.shape is not None:
+        arguments = (replace(arguments[0], shape=network.input_nodes[0].layer.output()),)
+    return Target(network, arguments)
 
 
 def _traced(path: str, settings: Mapping[str, str], arguments: tuple[Argument, ...]) -> Target:

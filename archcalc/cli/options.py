@@ -12,7 +12,10 @@ import typer
 from archcalc.conventions import CONVENTIONS
 from archcalc.targets import Target, resolve
 
-TARGETS = "of the zoo (`archcalc list`), a spec file (net.yaml), or torch:package.module:callable."
+TARGETS = (
+    "of the zoo (`archcalc list`), a spec file (net.yaml), or torch:package.module:callable; "
+    "perhaps rewritten: vgg19+depthwise-separable."
+)
 
 ConventionOption = Annotated[
     str,
