@@ -24,6 +24,8 @@ RESNET = "torch:torchvision.models:resnet18"
 FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 
 MODELS = """
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -59,6 +61,71 @@ class Two(nn.Module):
 class Lazy(nn.Sequential):
     def __init__(self):
         super().__init__(nn.LazyLinear(3))
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(50, 16)
+        self.lstm = nn.LSTM(16, 8, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids, mask=None):
+        x = self.embed(ids)
+        if mask is not None:
+            x = x.masked_fill(~mask[..., None], 0)
+        y, state = self.lstm(x)
+        return {"logits": self.head(y), "state": state}
+
+@dataclass
+class Pair:
+    first: torch.Tensor
+    second: torch.Tensor
+    third: object = None
+
+class Dual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 5)
+        self.b = nn.Linear(6, 7)
+
+    def forward(self, x, y):
+        print("a remark of the module")
+        return Pair(self.a(x), self.b(y))
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(3, 4))
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.w)
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.own = Own()
+
+    def forward(self, x):
+        y = self.own(x) + self.own(2 * x)
+        return y, y.detach()
+
+class OnData(nn.Module):
+    def forward(self, x):
+        if not x.is_meta:
+            raise KeyError("not on real data")
+        return 2 * x
+
+class Holds(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(4, 4), OnData())
+
+class Fickle(nn.Module):
+    def forward(self, x):
+        return {"a": x + 1, "b": x[:, :2] * 2 if x.is_meta else x[:, :3] * 2}
+
+class Asks(nn.Module):
+    def forward(self, x):
+        return x + 1 if x.sum() > 100 else x * 2
 
 made = Small()
 number = 3
@@ -173,6 +240,82 @@ def test_name_is_the_callables(shell: Shell) -> None:
     assert data(shell.ok("show", RESNET, "--format", "json"))["network"] == "resnet18"
 
 
+# Inputs
+
+MINE = "torch:my_traced_models"
+WORDS = 50 * 16 + 4 * 8 * (16 + 8) + 2 * 4 * 8 + 8 * 3 + 3
+"""Embedding; weights and both biases of the LSTM's four gates; head."""
+
+
+def macs(record: Any) -> int:
+    [found] = [one["ours"] for one in record[0]["comparisons"] if one["what"] == "MACs (torch)"]
+    return int(found)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "wanted"),
+    [
+        # 2 images of 12 steps; 4·8 gates on 16 + 8 inputs, then 8·3
+        ("Words", ("12:int64",), 2 * 12 * (32 * 24 + 24)),
+        ("Words", ("ids=12:int64", "mask=12:bool"), 2 * 12 * (32 * 24 + 24)),
+        ("Words", ("mask=12:bool", "ids=2x12:int32:nobatch"), 2 * 12 * (32 * 24 + 24)),
+        ("Dual", ("4", "6"), 2 * (4 * 5 + 6 * 7)),
+        ("Dual", ("y=6", "x=3x4"), 2 * (3 * 4 * 5 + 6 * 7)),
+        ("Own", ("4",), 2 * 4 * 3),
+        ("Twice", ("4",), 2 * 2 * 4 * 3),
+    ],
+)
+def test_check_with_several_inputs_ids_keywords_and_outputs(
+    shell: Shell, target: str, options: tuple[str, ...], wanted: int
+) -> None:
+    inputs = [word for option in options for word in ("--input", option)]
+    ran = shell("check", f"{MINE}:{target}", *inputs, "--batch", "2", "--device", "cpu", "--format", "json")
+    record = json.loads(ran.out)
+    assert (ran.status, record[0]["ok"], macs(record)) == (0, True, wanted)
+    assert all(one["mismatches"] == [] for one in record[0]["comparisons"])
+    assert ran.err.replace("a remark of the module\n", "") == ""
+
+
+def test_check_of_a_module_that_is_one_layer(shell: Shell) -> None:
+    made = ("torch:torch.nn:Linear", "--set", "in_features=8", "--set", "out_features=4", "--input", "8")
+    [record] = data(shell.ok("check", *made, "--device", "cpu", "--format", "json"))
+    equal = {one["what"]: (one["layers_equal"], one["layers_compared"]) for one in record["comparisons"]}
+    assert equal["output elements"] == equal["weights"] == equal["biases"] == equal["MACs (torch)"] == (1, 1)
+    times = data(shell.ok("time", *made, "--device", "cpu", "--seconds", "0.01", "--layers", "--format", "json"))
+    assert [(one["name"], one["macs"]) for one in times[0]["layers"]] == [("linear", 8 * 4)]
+
+
+def test_every_output_is_compared(shell: Shell) -> None:
+    ran = shell("check", f"{MINE}:Fickle", "--input", "4", "--device", "cpu")
+    assert ran.status == 1
+    assert "output of the network: archcalc 1x4 and 1x2, module 1x4 and 1x3" in ran.out
+
+
+@pytest.mark.parametrize("command", ["show", "explain", "compare", "time"])
+def test_commands_take_several_inputs(shell: Shell, command: str) -> None:
+    targets = (f"{MINE}:Words",) * (2 if command == "compare" else 1)
+    more = ("--device", "cpu", "--seconds", "0.01", "--layers") if command == "time" else ()
+    out = shell.ok(command, *targets, "--input", "ids=12:int64", "--input", "mask=12:bool", *more, "--format", "json")
+    if command == "show":
+        assert data(out)["total"]["params"] == WORDS
+    if command == "time":
+        layers = {one["name"]: one["macs"] for one in data(out)[0]["layers"]}
+        assert layers == {"embed": 0, "lstm": 12 * 32 * 24, "head": 12 * 24}
+
+
+def test_time_adds_up_the_macs_of_calls_as_it_adds_up_their_times(shell: Shell) -> None:
+    options = ("--device", "cpu", "--seconds", "0.01", "--layers", "--format", "json")
+    out = shell.ok("time", f"{MINE}:Twice", "--input", "4", *options)
+    assert [(one["name"], one["macs"]) for one in data(out)[0]["layers"]] == [("own", 2 * 4 * 3)]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_module_that_needs_data_is_traced_with_it_and_that_is_said(shell: Shell) -> None:
+    ran = shell("show", f"{MINE}:Asks", "--input", "4")
+    assert ran.status == 0
+    assert re.fullmatch(r"archcalc: warning: asks cannot run without data .*; traced with real tensors\n", ran.err)
+
+
 # Uncounted operations
 
 
@@ -228,6 +371,42 @@ def test_wrong_number_of_channels(shell: Shell, command: str) -> None:
     message = shell.refused(command, RESNET, "--input", "4x64x64")
     assert "conv1 (Conv2d)" in message
     assert "1×4×64×64" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("Dual", "4"), ["dual (Dual)", "1×4", "missing", "'y'"]),
+        (("Dual", "4", "6", "7"), ["dual (Dual)", "1×4 and 1×6 and 1×7", "takes 3 positional arguments"]),
+        (("Dual", "x=4", "z=6"), ["dual (Dual)", "1×4 and 1×6", "unexpected keyword argument 'z'"]),
+        (("Twice", "5"), ["own (Own)", "1×5"]),
+        (("Words", "12"), ["embed (Embedding)", "1×12", "float32"]),
+        (("Words", "12:int63"), ["unknown dtype 'int63'", "int64"]),
+        (("Words", "12:int64:int32"), ["one dtype and nobatch at most"]),
+        (("Words", "1d=12:int64"), ["'1d' is not the name of an argument"]),
+        (("Words", "=12:int64"), ["'' is not the name of an argument"]),
+        (("Words", "ids=12:int64", "ids=12:int64"), ["ids more than once"]),
+        (("Words", "name=12:int64"), ["called name"]),
+        (("Dual", "A", "B"), ["A is a letter", "2 inputs"]),
+    ],
+)
+def test_inputs_that_cannot_be(shell: Shell, arguments: tuple[str, ...], words: list[str]) -> None:
+    target, *inputs = arguments
+    for command in ("show", "check"):
+        message = shell.refused(command, f"{MINE}:{target}", *(word for one in inputs for word in ("--input", one)))
+        assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("options", ["3x64x64:int64", "x=3x64x64", "3x64x64:nobatch"])
+def test_zoo_networks_take_one_input_of_extents(shell: Shell, options: str) -> None:
+    for more in ((), ("--input", options)):
+        assert "vgg19 takes one --input of extents alone" in shell.refused("show", "vgg19", "--input", options, *more)
+
+
+@pytest.mark.parametrize("command", ["check", "time"])
+def test_a_module_that_fails_on_real_data_is_named(shell: Shell, command: str) -> None:
+    message = shell.refused(command, f"{MINE}:Holds", "--input", "4", "--device", "cpu")
+    assert message == "1 (OnData) received 1×4 and failed with KeyError: 'not on real data'"
 
 
 def test_input_that_is_too_small(shell: Shell) -> None:
