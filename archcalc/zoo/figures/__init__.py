@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from archcalc.analysis import Report, Row, analyze
+from archcalc.conventions import convention
 from archcalc.extents import prod
 from archcalc.working import Worked
 from archcalc.zoo.registry import find
@@ -115,6 +116,16 @@ def of_block(name: str, count: str) -> Count:
     return lambda report: sum(getattr(row, count) for row in block(report, name))
 
 
+def by_convention(name: str) -> Count:
+    """The operations of the whole network by a convention."""
+    return lambda report: sum(map(convention(name).count, report))
+
+
+def params_by_convention(name: str) -> Count:
+    """The parameters of the whole network by a convention."""
+    return lambda report: sum(map(convention(name).count_params, report))
+
+
 def shape_of(layer: str) -> Amount:
     """The shape of a layer's output as height, width, channels."""
     return lambda report: (*report[layer].output[2:], report[layer].output[1])
@@ -140,6 +151,21 @@ def figures(module: str) -> tuple[Figure, ...]:
 def report(network: str, input: tuple[int, ...] | None = None, /, **choices: Any) -> Report:
     """The report of a zoo entry, computed once."""
     return analyze(find(network).build(**choices), input)
+
+
+def keras(printed: Mapping[str, str], **choices: Any) -> tuple[Figure, ...]:
+    """Parameters that the documents of Keras state, by entry, for these choices."""
+    return tuple(
+        figure
+        for name, params in printed.items()
+        for figure in table(
+            name,
+            "Keras Applications, documents",
+            "keras: mean and variance of batch norms are parameters",
+            ("parameters", params, params_by_convention("keras")),
+            choices=choices,
+        )
+    )
 
 
 def torchvision(printed: Mapping[str, tuple[str, str]], **choices: Any) -> tuple[Figure, ...]:

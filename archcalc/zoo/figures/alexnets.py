@@ -5,9 +5,19 @@ from __future__ import annotations
 from fractions import Fraction
 
 from archcalc.analysis import Report
-from archcalc.layers import LocalResponseNorm
 from archcalc.working import Worked, summand, worked
-from archcalc.zoo.figures import Cause, Figure, by_layer, elements, of, of_kind, table, torchvision, total
+from archcalc.zoo.figures import (
+    Cause,
+    Figure,
+    by_convention,
+    by_layer,
+    elements,
+    of,
+    of_kind,
+    table,
+    torchvision,
+    total,
+)
 
 PAPER = "Krizhevsky et al. 2012"
 OUTPUTS = "outputs of the layer, both towers"
@@ -33,12 +43,6 @@ def unshared(report: Report) -> Worked:
     """Parameters of conv1 if no two of its outputs shared theirs."""
     conv = report["conv1"]
     return worked(summand(conv.activations) * (conv.params // conv.output[1]))
-
-
-def with_norms(report: Report) -> Worked:
-    """MACs, and as many for each output of local response normalisation as it sums squares."""
-    norms = sum(elements(row) * row.node.layer.size for row in report if isinstance(row.node.layer, LocalResponseNorm))
-    return summand(report.total.macs) + summand(norms)
 
 
 def blobs(report: Report) -> Worked:
@@ -95,7 +99,21 @@ FIGURES: tuple[Figure, ...] = (
     ),
     *table("alexnet", "Caffe, bvlc_alexnet", "weights and biases", ("parameters", "60,965,224", total("params"))),
     *table("alexnet", "Sze et al. 2017, section 3.2", "", ("weights", "61M", total("weights"))),
-    *table("alexnet", "Sze et al. 2017, section 3.2", "227×227 input", ("MACs", "724M", total("macs"))),
+    *table(
+        "alexnet",
+        "Sze et al. 2017, section 3.2",
+        "227×227 input",
+        ("MACs", "724M", total("macs")),
+    ),
+    *table(
+        "alexnet",
+        "Sze et al. 2017, table II",
+        "227×227 input",
+        ("weights of convolutions", "2.3M", of_kind("Conv2d", "weights")),
+        ("MACs of convolutions", "666M", of_kind("Conv2d", "macs")),
+        ("weights of fully connected layers", "58.6M", of_kind("Linear", "weights")),
+        ("MACs of fully connected layers", "58.6M", of_kind("Linear", "macs")),
+    ),
     *table(
         "alexnet",
         EYERISS,
@@ -137,8 +155,8 @@ FIGURES: tuple[Figure, ...] = (
     *table(
         "alexnet",
         NETSCOPE,
-        '"macc" and 5 for each output of a local response norm, 10 images',
-        ("MACs", "7.27G", with_norms),
+        'netscope: "macc", local response norms too, 10 images',
+        ("MACs", "7.27G", by_convention("netscope")),
         input=BATCH,
     ),
     *table(

@@ -16,6 +16,7 @@ from archcalc.zoo.figures import (
     Conflict,
     Figure,
     of_block,
+    of_kind,
     shape_of,
     table,
     torchvision,
@@ -66,6 +67,15 @@ OTHER_OPERATIONS = {"conv1": "34M", "conv2": "360M", "linear": "1M"}
 FILTERS = "the filters in its row"
 
 
+STAGES = (
+    ("reduce2", "conv2"),
+    ("inception3a", "inception3b"),
+    ("inception4a", "inception4b", "inception4c", "inception4d", "inception4e"),
+    ("inception5a", "inception5b"),
+)
+"""What lies behind each pooling of GoogLeNet."""
+
+
 def with_biases(name: str) -> Amount:
     """Weights and biases of a module."""
     weights, biases = (of_block(f"inception{name}", count) for count in ("weights", "biases"))
@@ -107,6 +117,18 @@ def by_filters() -> Worked:
     parts = [first, conv2, *(module.macs() for module in MODULES.values()), worked(1024) * 1000]
     head, *rest = (summand(part.value) for part in parts)
     return sum(rest, start=head)
+
+
+def pooled_down(report: Report) -> Worked:
+    """MACs on the maps that are left where the half windows at the end of each pooling are cut off."""
+    side = worked(int(report["conv1"].output[2]))
+    parts = side * side * summand(report["conv1"].weights)
+    pooled = side.value
+    for names in STAGES:
+        pooled = (pooled - 3) // 2 + 1
+        weights = sum(of_block(name, "weights")(report) for name in names)
+        parts += worked(pooled) * pooled * summand(weights)
+    return parts + summand(report["fc"].weights)
 
 
 def without_scales(report: Report) -> Worked:
@@ -220,6 +242,19 @@ FIGURES: tuple[Figure, ...] = (
         "Howard et al. 2017, MobileNets, table 8",
         "multiply-adds",
         ("MACs", "1550 million", total("macs"), Conflict("the shapes and filters of the paper's table 1", by_filters)),
+    ),
+    *table(
+        "googlenet",
+        "Sze et al. 2017, table II",
+        "no biases",
+        ("weights", "7M", total("weights")),
+        ("weights of convolutions", "6.0M", of_kind("Conv2d", "weights")),
+        (
+            "MACs",
+            "1.43G",
+            total("macs"),
+            Cause("maps of 55, 27, 13, 6 a side, as poolings that do not round up leave", pooled_down),
+        ),
     ),
     *torchvision({"googlenet-torchvision": ("6,624,904", "1.498G")}),
     *table(

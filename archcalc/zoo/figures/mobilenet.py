@@ -8,7 +8,19 @@ from math import floor
 
 from archcalc.analysis import Report
 from archcalc.working import summand
-from archcalc.zoo.figures import Amount, Cause, Count, Figure, of_block, of_kind, report, table, torchvision, total
+from archcalc.zoo.figures import (
+    Amount,
+    Cause,
+    Count,
+    Figure,
+    keras,
+    of_block,
+    of_kind,
+    report,
+    table,
+    torchvision,
+    total,
+)
 
 PAPER = "Howard et al. 2017, MobileNets"
 WIDTHS = {
@@ -172,5 +184,6 @@ FIGURES: tuple[Figure, ...] = (
             Cause("batch norm left out, and cut off", without("BatchNorm2d", "params")),
         ),
     ),
+    *keras({"mobilenet-v1": "4,253,864", "mobilenet-v2": "3,538,984"}),
     *torchvision({"mobilenet-v2": ("3,504,872", "0.301G")}),
 )

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from archcalc.analysis import Report
 from archcalc.working import Worked, summand
-from archcalc.zoo.figures import Figure, report, table, torchvision, total
+from archcalc.zoo.figures import Figure, keras, of_kind, report, table, torchvision, total
 
 TABLE = "He et al. 2015, table 1"
 SURVEY = "Sze et al. 2017, section 3.2"
@@ -64,6 +64,16 @@ FIGURES: tuple[Figure, ...] = (
         choices=ON_1X1,
     ),
     *table(
+        "resnet50",
+        "Sze et al. 2017, table II",
+        "224×224 input",
+        ("weights of convolutions", "23.5M", of_kind("Conv2d", "weights")),
+        ("MACs of convolutions", "3.86G", of_kind("Conv2d", "macs")),
+        ("weights of the fully connected layer", "2M", of_kind("Linear", "weights")),
+        ("MACs of the fully connected layer", "2M", of_kind("Linear", "macs")),
+        choices=ON_1X1,
+    ),
+    *table(
         "resnet152",
         SURVEY,
         "224×224 input",
@@ -71,6 +81,7 @@ FIGURES: tuple[Figure, ...] = (
         ("MACs", "11.3G", total("macs")),
         choices=ON_1X1,
     ),
+    *keras({"resnet50": "25,636,712", "resnet101": "44,707,176", "resnet152": "60,419,944"}, conv_bias=True),
     *torchvision(
         {
             "resnet18": ("11,689,512", "1.814G"),

@@ -16,6 +16,7 @@ from archcalc.zoo.figures import (
     Conflict,
     Figure,
     by_layer,
+    keras,
     of_kind,
     report,
     shape_of,
@@ -151,6 +152,15 @@ FIGURES: tuple[Figure, ...] = (
     ),
     *table(
         "vgg16",
+        "Sze et al. 2017, table II",
+        "224×224 input",
+        ("weights of convolutions", "14.7M", of_kind("Conv2d", "weights")),
+        ("MACs of convolutions", "15.3G", of_kind("Conv2d", "macs")),
+        ("weights of fully connected layers", "124M", of_kind("Linear", "weights")),
+        ("MACs of fully connected layers", "124M", of_kind("Linear", "macs")),
+    ),
+    *table(
+        "vgg16",
         "Chen et al., Eyeriss, ISSCC 2016, abstract",
         "convolutions only, 224×224 input",
         ("MACs of convolutions", "15.3G", of_kind("Conv2d", "macs")),
@@ -192,6 +202,7 @@ FIGURES: tuple[Figure, ...] = (
             lambda of_vgg19: Fraction(of_vgg19.total.macs, report("vgg16").total.macs),
         ),
     ),
+    *keras({"vgg16": "138,357,544", "vgg19": "143,667,240"}),
     *torchvision(
         {
             "vgg11": ("132,863,336", "7.609G"),
