@@ -31,6 +31,7 @@ from archcalc.layers import (
 )
 from archcalc.pytorch.build import build
 from archcalc.pytorch.observe import observe, random
+from archcalc.pytorch.trace import trace
 
 SHAPE = (2, 3, 4, 4)
 CPU = torch.device("cpu")
@@ -287,10 +288,10 @@ def test_shape_must_be_whole_numbers(extent: Any) -> None:
         build(zoo.resnet18(), (1, 3, extent, 224))
 
 
-def test_networks_of_several_inputs_are_refused() -> None:
+def test_networks_of_several_inputs_have_shapes_of_their_own() -> None:
     nodes = (Node("a", Input(SHAPE), ()), Node("b", Input(SHAPE), ()), Node("add", Add(), ("a", "b")))
-    with pytest.raises(InputError, match="2 inputs"):
-        build(Network("net", nodes))
+    with pytest.raises(InputError, match="net has 2 inputs"):
+        build(Network("net", nodes), SHAPE)
 
 
 @pytest.mark.usefixtures("registry")
@@ -324,3 +325,26 @@ def test_names_that_no_submodule_can_have(names: tuple[str, ...], reason: str) -
         net.add(Linear(4), name)
     with pytest.raises(CheckError, match=reason):
         build(net.network())
+
+
+class Both(nn.Module):
+    """Takes two images, gives their sum and a convolution of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        total = a + b
+        return total, self.conv(total)
+
+
+def test_several_inputs_and_outputs_are_built() -> None:
+    net = trace(Both(), [(2, 3, 8, 8), (2, 3, 8, 8)])
+    module = build(net)
+    a, b = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    total, convolved = module(a, b)
+    assert torch.equal(total, a + b)
+    assert torch.equal(convolved, module.get_submodule("conv")(total))
+    with pytest.raises(ValueError, match="shorter"):
+        module(a)

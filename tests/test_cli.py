@@ -298,6 +298,7 @@ def test_json_contract(shell: Shell) -> None:
         "receptive_field": [3, 3],
         "jump": [1, 1],
         "counted": True,
+        "used": True,
         "shared": {},
         "cost": 86704128,
     }

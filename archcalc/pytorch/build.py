@@ -81,6 +81,7 @@ class TableConv2d(nn.Module):
 
     def __init__(self, table: tuple[tuple[int, ...], ...], kernel_size: tuple[int, int]) -> None:
         super().__init__()
+        self.table, self.kernel_size = table, kernel_size
         self.seen = [i for row in table for i in row]
         self.maps = [k for k, row in enumerate(table) for _ in row]
         self.weight = nn.Parameter(torch.rand(len(self.seen), *kernel_size) / math.prod(kernel_size))
@@ -100,6 +101,7 @@ class RBF(nn.Module):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
+        self.out_features = out_features
         self.register_buffer("centres", torch.ones(out_features, in_features))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,9 +138,10 @@ class BuiltNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.shape = shape
-        inputs = {row.name: row.inputs for row in analyze(network, shape).rows}
+        several = len(network.input_nodes) != 1
+        inputs = {row.name: row.inputs for row in analyze(network, None if several else shape).rows}
         in_place = set(overwriting(network.nodes))
-        dead = _dead(network.nodes)
+        dead = _dead(network)
         steps = []
         for node in network.nodes:
             if not isinstance(node.layer, Input):
@@ -147,20 +150,21 @@ class BuiltNetwork(nn.Module):
                 steps.append(_Step(node.name, module, node.inputs, dead[node.name]))
         self._steps = tuple(steps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The last layer's output; each tensor is let go after its last use."""
-        values = {self.network.input_nodes[0].name: x}
-        del x
+    def forward(self, *inputs: Tensor) -> Any:
+        """The network's output, a tuple where it has several; each tensor is let go after its last use."""
+        values = {node.name: x for node, x in zip(self.network.input_nodes, inputs, strict=True)}
+        del inputs
         for step in self._steps:
             output = step.module(*[values[name] for name in step.inputs])
             values[step.name] = output
             for name in step.dead:
                 del values[name]
-        return values[self.network.nodes[-1].name]
+        outputs = tuple(values[name] for name in self.network.outputs)
+        return outputs if len(outputs) > 1 else outputs[0]
 
 
 def build(network: Network, shape: Sequence[Any] | None = None, *, device: torch.device | str = "cpu") -> BuiltNetwork:
-    """The network as a torch module for inputs (N, C, H, W) of this shape, by default its own.
+    """The network as a torch module for an input (N, C, H, W) of this shape, by default its own; its own for several.
 
     Raises InputError for a shape that is not of whole numbers, ShapeError, CheckError for a kind torch does not have.
 
@@ -168,6 +172,8 @@ def build(network: Network, shape: Sequence[Any] | None = None, *, device: torch
     >>> build(zoo.resnet18(), device="meta").get_submodule("layer1.0.conv1")
     Conv2d(64, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
+    if shape is not None and len(network.input_nodes) > 1:
+        raise InputError(f"{network.name} has {len(network.input_nodes)} inputs, and is built for their own shapes")
     with memory_guard(torch.device(device)), torch.device(device):
         return BuiltNetwork(network, whole_shape(network, shape))
 
@@ -216,11 +222,12 @@ def _place(root: nn.Module, name: str, module: nn.Module) -> None:
         raise CheckError(f"{name}: no torch submodule can have this name: {error.args[0]}") from None
 
 
-def _dead(nodes: Sequence[Node]) -> dict[str, tuple[str, ...]]:
-    """For each node the values that it is the last to read, its own where no node reads it; never the output."""
+def _dead(network: Network) -> dict[str, tuple[str, ...]]:
+    """For each node the values that it is the last to read, its own where no node reads it; never an output."""
+    nodes = network.nodes
     last = {node.name: node.name for node in nodes} | {name: node.name for node in nodes for name in node.inputs}
     dead: dict[str, tuple[str, ...]] = {node.name: () for node in nodes}
     for name, reader in last.items():
-        if name != nodes[-1].name:
+        if name not in network.outputs:
             dead[reader] += (name,)
     return dead
