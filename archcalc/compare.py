@@ -25,14 +25,18 @@ Quantity = tuple[str, Callable[[Report], Extent]]
 def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
     """Networks side by side: the last columns are each one's ratio to the first, and what it saves in percent.
 
-    A saving is blank where there is none: what grows says so by its ratio.
+    A saving is blank where there is none: what grows says so by its ratio. What a network was rewritten by, such as
+    "+width=0.5", names its columns where the first one is the network as it was.
 
     Raises InputError for fewer than two, UnknownNameError for a convention there is not.
     """
     _at_least_two(reports)
     columns = [Column("", "left"), *(Column(report.network.name) for report in reports)]
+    first = reports[0].network.name
     for report in reports[1:]:
-        against = "" if len(reports) == 2 else f"{report.network.name} "
+        name = report.network.name
+        short = name.removeprefix(first) if name.startswith(f"{first}+") else name
+        against = "" if len(reports) == 2 else f"{short} "
         columns += [Column(f"{against}ratio"), Column(f"{against}saving")]
     no_change = [None] * (len(columns) - len(reports) - 1)
     rows: list[tuple[Cell, ...]] = [

@@ -253,9 +253,10 @@ def receptive_table(
     headers = ("layer", "kind", "output", "receptive field", "jump", "start", "padding")
     columns = [Column(header, "left" if i < 3 else "right") for i, header in enumerate(headers)]
     if position is not None:
-        columns.append(Column(f"output {_list(position)} sees"))
+        place = ", ".join(map(str, position))
+        columns.append(Column(f"output {place} sees"))
         if not any(seen[field.row.name].at(position) for field in chosen):
-            raise InputError(f"{report.network.name} has no layer with an output at {_list(position)}")
+            raise InputError(f"{report.network.name} has no layer with an output at {place}")
     rows = tuple(
         (*_cells(field), *([] if position is None else [_intervals(seen[field.row.name], position)])) for field in shown
     )

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from _cog_published import errata, every_figure, filters_against_columns, published, verdicts
+from _cog_receptive import gradient_checks, stacks
+from _cog_whatifs import measured_what_ifs, rewrites, separable_ratios, what_ifs
 
 import archcalc as ac
 from archcalc import columns, layers, units, zoo
@@ -44,21 +46,27 @@ __all__ = [
     "explain",
     "figure3",
     "filters_against_columns",
+    "gradient_checks",
     "json_contract",
     "layer_kinds",
+    "measured_what_ifs",
     "networks",
     "operations",
     "options",
     "published",
     "result",
+    "rewrites",
     "run",
+    "separable_ratios",
     "speed",
+    "stacks",
     "table",
     "times",
     "torchvision_classification",
     "torchvision_others",
     "traces",
     "verdicts",
+    "what_ifs",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent

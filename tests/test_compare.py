@@ -48,6 +48,12 @@ def test_each_further_network_has_its_own_ratio_and_saving() -> None:
     assert all(len(row) == 8 for row in table.rows)
 
 
+def test_rewritten_networks_are_named_by_their_rewrites() -> None:
+    reports = [net("a", Conv2d(2, 1)), net("a+width=2", Conv2d(4, 1)), net("ab", Conv2d(1, 1))]
+    headers = [column.header for column in compare(reports).columns]
+    assert headers == ["", "a", "a+width=2", "ab", "+width=2 ratio", "+width=2 saving", "ab ratio", "ab saving"]
+
+
 def test_what_grows_saves_nothing() -> None:
     # 4·2·1 and 4·70·1 weights: 35 times
     found = rows(net("small", Conv2d(2, 1)), net("large", Conv2d(70, 1)))
