@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ class _Step:
     made: str = ""
     """What makes the submodule; nothing where there is none."""
     node: Node | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Of an expression, the layer's fields as they are written."""
 
 
 class _Writer:
@@ -120,10 +122,11 @@ class _Writer:
     def borrowed(self) -> Iterator[str]:
         """Classes of layers that torch.nn lacks, as archcalc's own builder has them."""
         kinds = {type(node.layer).__name__ for node in self.network}
-        text = (Path(__file__).parent / "pytorch" / "build.py").read_text(encoding="utf-8")
-        for part in ast.parse(text).body:
-            if isinstance(part, ast.ClassDef) and part.name in kinds & _HELPERS:
-                yield ast.get_source_segment(text, part) or ""
+        for file in dict.fromkeys(file for kind, file in _HELPERS.items() if kind in kinds):
+            text = (Path(__file__).parent / "pytorch" / file).read_text(encoding="utf-8")
+            for part in ast.parse(text).body:
+                if isinstance(part, ast.ClassDef) and part.name in kinds and part.name in _HELPERS:
+                    yield re.sub(r"  # type: ignore.*", "", ast.get_source_segment(text, part) or "")
 
     # Classes
 
@@ -148,13 +151,23 @@ class _Writer:
         texts: Mapping[tuple[str, str], str],
     ) -> str:
         """The source of a class of these layers, whose inputs and outputs are nodes."""
-        steps = list(self.steps(group, group, set(_TAKEN), texts))
+        shown = {node.name.removeprefix(group.prefix) for node in group.nodes if node.layer.kind in _EXPRESSIONS}
+        written = " ".join(text for (layer, _), text in texts.items() if layer in shown)
+        stored = [parameter for parameter in parameters if re.search(rf"\b{parameter}\b", written)]
+        for parameter in stored:  # what forward needs, it finds in the module
+            texts = {
+                place: re.sub(rf"\b{parameter}\b", f"self.{parameter}", text) if place[0] in shown else text
+                for place, text in texts.items()
+            }
+        steps = list(self.steps(group, group, {*_TAKEN, *stored}, texts))
         typed = ", ".join(f"{parameter}: {_type(parameter)}" for parameter in parameters)
         signature = f"    def __init__(self{', ' if typed else ''}{typed}) -> None:"
         if len(signature) > WIDTH:
-            signature = f"    def __init__(\n        self, {typed}\n    ) -> None:"
+            parts = textwrap.fill(f"self, {typed}", WIDTH, break_long_words=False).replace("\n", "\n        ")
+            signature = f"    def __init__(\n        {parts}\n    ) -> None:"
         lines = [f"class {name}(nn.Module):", signature]
         lines.append("        super().__init__()")
+        lines += [f"        self.{parameter} = {parameter}" for parameter in stored]
         lines += [f"        self.{step.attribute} = {_indented(step.made, 8)}" for step in steps if step.made]
         return "\n".join([*lines, "", *self.forward(steps, entries, outputs)])
 
@@ -180,22 +193,24 @@ class _Writer:
         """The statement for a layer that torch has no module for."""
         node = step.node
         assert node is not None
-        layer: Any = node.layer
-        match layer.kind:
+        values = step.values
+        match node.layer.kind:
             case "Add" if node.name in self.safe and result == given[0]:
                 return f"{result} += {' + '.join(given[1:])}"
             case "Add":
                 return f"{result} = {' + '.join(given)}"
             case "Concat":
-                statement = f"{result} = torch.cat([{', '.join(given)}], dim={layer.dim})"
+                statement = f"{result} = torch.cat([{', '.join(given)}], dim={values['dim']})"
                 if len(statement) <= WIDTH:
                     return statement
                 parts = textwrap.fill(f"{', '.join(given)}", WIDTH, break_long_words=False).splitlines()
-                return "\n            ".join([f"{result} = torch.cat([", *parts]) + f"\n        ], dim={layer.dim})"
+                return "\n            ".join([f"{result} = torch.cat([", *parts]) + f"\n        ], dim={values['dim']})"
             case "Subsample":
-                return f"{result} = {given[0]}[:, :, ::{layer.stride[0]}, ::{layer.stride[1]}]"
+                rows, columns = node.layer.stride  # type: ignore[attr-defined]
+                rows, columns = (values["stride"],) * 2 if rows == columns else (rows, columns)
+                return f"{result} = {given[0]}[:, :, ::{rows}, ::{columns}]"
             case _:
-                return f"{result} = functional.pad({given[0]}, (0, 0, 0, 0, 0, {layer.channels}))"
+                return f"{result} = functional.pad({given[0]}, (0, 0, 0, 0, 0, {values['channels']}))"
 
     # Steps
 
@@ -209,7 +224,9 @@ class _Writer:
             if isinstance(child, Node) and isinstance(child.layer, Input):
                 continue
             if isinstance(child, Node) and child.layer.kind in _EXPRESSIONS:
-                yield _Step(child.inputs, full, self.attribute(child, top, taken), "", child)
+                name = child.name.removeprefix(top.prefix)
+                values = {key: texts.get((name, key), repr(value)) for key, value in self.arguments(child).items()}
+                yield _Step(child.inputs, full, self.attribute(child, top, taken), "", child, values)
                 continue
             node = child if isinstance(child, Node) else None
             inputs = node.inputs if node else child.entries()  # type: ignore[union-attr]
@@ -218,10 +235,7 @@ class _Writer:
 
     def attribute(self, child: Node | Group, top: Group, taken: set[str]) -> str:
         """A name that the class has not used yet: that of the layer or block within it."""
-        if isinstance(child, Group):
-            inside = child.prefix.removesuffix(".") if child.prefix.endswith(f"{child.name}.") else child.name
-        else:
-            inside = child.name
+        inside = child.prefix.removesuffix(".") if isinstance(child, Group) and child.prefixed else child.name
         name = re.sub(r"\W", "_", inside.removeprefix(top.prefix))
         name = f"layer{name}" if not name[:1].isalpha() else name
         while name in taken or keyword.iskeyword(name):
@@ -293,7 +307,7 @@ class _Writer:
             written.append(text if index < unnamed and key not in usual else f"{key}={text}")
         made = kind if kind in _HELPERS else f"nn.{kind}"
         call = f"{made}({', '.join(written)})"
-        if len(call) <= WIDTH:
+        if len(call) <= WIDTH - 15:
             return call
         return "\n".join([f"{made}(", *(f"    {_wrapped(part)}," for part in written), ")"])
 
@@ -337,8 +351,16 @@ class _Writer:
 _EXPRESSIONS = frozenset({"Add", "Concat", "Subsample", "PadChannels"})
 """Kinds that are written into forward."""
 
-_HELPERS = frozenset({"TableConv2d", "RBF"})
-"""Kinds that need a class that torch.nn has not."""
+_HELPERS = {
+    "TableConv2d": "build.py",
+    "RBF": "build.py",
+    "MultiheadAttention": "attention.py",
+    "ImageToTokens": "attention.py",
+    "ClassToken": "attention.py",
+    "PositionalEmbedding": "attention.py",
+    "TakeToken": "attention.py",
+}
+"""Kinds that need a class that torch.nn has not, with the file in archcalc/pytorch that has it."""
 
 
 def _variables(steps: Sequence[_Step], entries: tuple[str, ...], last: Mapping[str, int]) -> dict[str, str]:
@@ -364,7 +386,9 @@ def _variables(steps: Sequence[_Step], entries: tuple[str, ...], last: Mapping[s
 
 def _usual(layer: Layer) -> dict[str, Any]:
     """The fields of a layer that need not be given, with the values that they have then."""
-    usual = {field.name: field.default for field in fields(layer) if field.default is not MISSING}
+    usual = {given.name: given.default for given in fields(layer) if given.default is not MISSING}
+    if layer.kind in ("Softmax", "Softmin", "LogSoftmax"):  # torch has no axis of its own for these
+        del usual["dim"]
     if usual.get("stride", 0) is None:  # pooling
         usual["stride"] = _each(getattr(layer, "kernel_size", None))
     return usual

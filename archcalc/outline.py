@@ -27,6 +27,8 @@ class Group:
     prefix: str
     """How the full names of what lies in it begin."""
     children: tuple[Node | Group, ...]
+    prefixed: bool = True
+    """Whether these names say that they lie in it."""
 
     @property
     def nodes(self) -> Iterator[Node]:
@@ -84,9 +86,9 @@ def _children(nodes: Sequence[Node], depth: int, prefix: str, dotted: bool) -> t
             if dotted and len(inner) > 1 and len(inner[0].inputs) > 1:
                 children.append(inner[0])
                 inner = inner[1:]
-            if not all(node.name.startswith(deeper) for node in inner):
-                deeper = prefix
-            children.append(Group(name, deeper, _children(inner, depth + 1, deeper, dotted)))
+            prefixed = all(node.name.startswith(deeper) for node in inner)
+            deeper = deeper if prefixed else prefix
+            children.append(Group(name, deeper, _children(inner, depth + 1, deeper, dotted), prefixed))
         start = end
     return tuple(children)
 
@@ -153,7 +155,7 @@ def _skeleton(group: Group, top: Group, values: Callable[[Node], Values]) -> obj
         return "/" if name == entry else name.removeprefix(top.prefix)
 
     return tuple(
-        (child.name, child.prefix != group.prefix, _skeleton(child, top, values))
+        (child.name, child.prefixed, _skeleton(child, top, values))
         if isinstance(child, Group)
         else (
             relative(child.name),

@@ -134,11 +134,10 @@ class _Writer:
                 index += repeats - 1
                 child = children[index]
             else:
-                prefixed = child.prefix != group.prefix
-                inner = replace(scope, prefixes=(child.prefix, *scope.prefixes)) if prefixed else scope
+                inner = replace(scope, prefixes=(child.prefix, *scope.prefixes)) if child.prefixed else scope
                 lines.append(f"- {child.name}:")
                 lines += [f"    {line}" for line in self.lines(child, inner, last, inside=inside)]
-                lines += [] if prefixed else ["  prefix: false"]
+                lines += [] if child.prefixed else ["  prefix: false"]
             last = child.last if isinstance(child, Group) else child.name
             index += 1
         return lines
@@ -214,7 +213,7 @@ class _Writer:
 
 
 def _writable(group: Group) -> bool:
-    return all(node.layer.inputs != 0 for node in group.nodes) and len(list(group.nodes)) > 1
+    return group.prefixed and all(node.layer.inputs != 0 for node in group.nodes) and len(list(group.nodes)) > 1
 
 
 def _values(node: Node) -> dict[str, Any]:
