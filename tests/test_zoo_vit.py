@@ -6,6 +6,7 @@ import torch
 from torchvision.models import vit_b_16
 
 from archcalc import analyze, zoo
+from archcalc.pytorch.build import build
 from archcalc.pytorch.trace import trace
 
 
@@ -25,3 +26,9 @@ def test_vit_b_16() -> None:
     assert mine == theirs
     # 14·14 patches and the class
     assert found["layer11.add2"].output == (1, 197, 768)
+
+
+def test_the_module_that_is_built_costs_the_same() -> None:
+    traced = analyze(trace(build(zoo.vit_b_16(), device="meta"), (1, 3, 224, 224))).total
+    ours = analyze(zoo.vit_b_16()).total
+    assert (ours.weights, ours.biases, ours.macs) == (traced.weights, traced.biases, traced.macs)

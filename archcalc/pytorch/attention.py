@@ -38,6 +38,7 @@ class PositionalEmbedding(nn.Module):
 
     def __init__(self, embed_dim: int, length: int) -> None:
         super().__init__()
+        self.length = length
         self.position = nn.Parameter(torch.randn(length, embed_dim) * 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
