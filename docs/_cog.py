@@ -24,6 +24,7 @@ from typing import Any
 
 from _cog_published import errata, every_figure, filters_against_columns, published, verdicts
 from _cog_receptive import gradient_checks, stacks
+from _cog_spec import spec_error, spec_run, spec_source
 from _cog_whatifs import measured_what_ifs, rewrites, separable_ratios, what_ifs
 
 import archcalc as ac
@@ -58,6 +59,9 @@ __all__ = [
     "rewrites",
     "run",
     "separable_ratios",
+    "spec_error",
+    "spec_run",
+    "spec_source",
     "speed",
     "stacks",
     "table",
