@@ -94,14 +94,17 @@ class Published:
 
 
 def published(target: str | None = None) -> Published:
-    """Published figures of a network of the zoo, of a family ("resnet-for-cifar"), or of all.
+    """Published figures of a network of the zoo, of a family ("resnet-for-cifar"), or of all, grouped by network.
 
     Raises UnknownNameError.
 
     >>> published("vgg19").unexplained
     ()
     """
-    every = [figure for module in FAMILIES for figure in figures(module)]
+    networks: dict[tuple[str, str], list[Figure]] = {}
+    for figure in (one for module in FAMILIES for one in figures(module)):
+        networks.setdefault((figure.network, str(figure.choices)), []).append(figure)
+    every = [figure for group in networks.values() for figure in group]
     if target is None:
         return Published(tuple(map(judge, every)))
     found: dict[str, list[Figure]] = {}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -383,6 +384,11 @@ def test_a_target_is_a_family_or_an_entry() -> None:
     assert networks("ResNet for CIFAR") == networks("resnet-for-cifar") >= {"resnet20", "resnet1202"}
     with pytest.raises(UnknownNameError):
         ac.published("")
+
+
+def test_figures_are_grouped_by_network_and_choices() -> None:
+    groups = [name for name, _ in groupby(one.network for one in EVERY)]
+    assert len(groups) == len(set(groups))
 
 
 def test_the_function_stays_a_function() -> None:
