@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ class Row(Costs):
     """One layer of a report: what flows in and out, what it costs, what it sees of the input."""
 
     node: Node
-    sources: tuple[Row, ...]
+    sources: tuple[Row, ...] = field(repr=False)  # whose own sources would be written out over and over
     work: Work
     fields: receptive.Fields
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from archcalc.extents import Extent
-from archcalc.layers.operation import MatMul
+from archcalc.layers.operation import GRADLESS, MatMul
 
 if TYPE_CHECKING:
     from archcalc.analysis import Report, Row
@@ -21,7 +21,8 @@ def graded(report: Report) -> frozenset[str]:
     """Names of the layers whose output has a gradient: they, or one before them, have something that is trained."""
     names: set[str] = set()
     for row in report.rows:
-        if any(source.name in names for source in row.sources) or any(True for _ in trained(row)):
+        reached = any(source.name in names for source in row.sources) and row.kind not in GRADLESS
+        if reached or any(True for _ in trained(row)):
             names.add(row.name)
     return frozenset(names)
 

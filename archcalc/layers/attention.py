@@ -115,6 +115,7 @@ class ClassToken(Layer):
 
     inferred: ClassVar[dict[str, int]] = {"embed_dim": -1}
     local: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """Every position: before the first token lies the trained one."""

@@ -33,6 +33,13 @@ _MOVED = {
 }
 """Operations on recorded data whose backward needs none of it."""
 
+GRADLESS = {
+    *("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "any", "all", "argmax", "argmin"),
+    *(f"new_{what}" for what in ("zeros", "ones", "empty", "full")),
+    *(f"{what}_like" for what in ("zeros", "ones", "empty", "full", "rand", "randn")),
+}
+"""Operations whose output has no gradient whatever flows in."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Operation(Layer):
