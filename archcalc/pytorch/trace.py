@@ -230,7 +230,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         path = self.stack[-1][0] if self.stack else ""
         label = f"{path}.{name.strip('_')}" if path else name.strip("_")
         calls = [operations.Call(name, inplace, tuple(args), kwargs, inputs, given, x) for x in outputs]
-        functions = self._functions(name)
+        functions = self._functions(name, inputs)
         ways = self.ways[id(self.stack[-1][1])] if self.stack else 1
         origin = Origin(self.classes[path], functions, self.called, ways=ways)
         node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, origin=origin)
@@ -242,11 +242,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             else:
                 self._also(label, name, call.output, outputs[0], node, path)
 
-    def _functions(self, op: str) -> tuple[str, ...]:
+    def _functions(self, op: str, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:
         """The functions that run an operation: those seen, and those that multi_head_attention_forward calls itself."""
         if self.functions != (ATTENTION,):
             return self.functions or (op,)
-        if op in ("mm", "addmm"):
+        weighted = any(x._base is not None and id(x._base) in self.tensors for x in inputs)
+        if op in ("mm", "addmm") or (op == "bmm" and weighted):
             return ATTENTION, "functional.linear"
         if op in ("bmm", "baddbmm"):
             return ATTENTION, op if self.weighs else "functional.scaled_dot_product_attention"

@@ -15,6 +15,11 @@ _FILES = {
     "torch": "flop_counter",
     "fvcore": "fvcore",
     "torchinfo": "torchinfo",
+    "ptflops": "ptflops",
+    "ptflops-aten": "ptflops",
+    "calflops": "calflops",
+    "deepspeed": "deepspeed",
+    "torchscan": "torchscan",
 }
 
 
