@@ -367,3 +367,18 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
         main(["show", "vgg19+stacked"])
     assert end.value.code == 2
     assert "vgg19: stacked applies to no layer" in capsys.readouterr().err
+
+
+def test_mobilenet_is_a_rewrite_of_its_full_convolutions() -> None:
+    entry = zoo.ENTRIES["mobilenet-v1"]
+    mobilenet = analyze(entry.build()).total
+    full = entry.build(separable=False)
+    found = analyze(rewrite.depthwise_separable(full, layers="^block")).total
+    assert (found.params, found.macs, found.ledger) == (mobilenet.params, mobilenet.macs, mobilenet.ledger)
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5, 0.75])
+def test_width_is_the_width_multiplier_of_mobilenet(factor: float) -> None:
+    entry = zoo.ENTRIES["mobilenet-v1"]
+    own, found = analyze(entry.build(width=factor)).total, analyze(rewrite.width(entry.build(), factor)).total
+    assert (found.params, found.macs, found.ledger) == (own.params, own.macs, own.ledger)
