@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archcalc.analysis import Row
 from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, module, modules
-from archcalc.conventions.patched import ATTENTION, FUSED_ATTENTION, MATMUL, calls, further_ways, stretched
+from archcalc.conventions.patched import ATTENTION, FUSED_ATTENTION, MATMUL, calls, further_ways, looked_up, stretched
 from archcalc.extents import Extent, prod
 from archcalc.layers import GRU, LSTM, RNN
 
