@@ -11,14 +11,16 @@ from archcalc.zoo.registry import Entry
 
 
 def catalogue() -> Table:
-    """Every network with year, input, parameters and MACs; below them the choices that each family has."""
-    columns = (Column("network", "left"), Column("year"), Column("input", "left"), Column("params"), Column("MACs"))
+    """Every network with its family, paper, input, parameters and MACs; below them the choices of each."""
+    named = [Column(name, "left") for name in ("network", "family", "paper")]
+    columns = (*named, Column("year"), Column("input", "left"), Column("params"), Column("MACs"))
     rows = []
     alike: dict[str, list[str]] = {}
     for entry, report in _reports():
         total = report.total
-        rows.append((entry.name, str(entry.year), units.shape(report.input[1:]), total.params, total.macs))
-        choices = ", ".join(f"{name}={_typed(value)}" for name, value in entry.choices.items())
+        words = (entry.name, entry.family, citation(entry.paper))
+        rows.append((*words, str(entry.year), units.shape(report.input[1:]), total.params, total.macs))
+        choices = ", ".join(f"{name}={typed(value)}" for name, value in entry.choices.items())
         alike.setdefault(choices, []).append(entry.name)
     notes = tuple(f"{', '.join(names)}: {choices}" for choices, names in alike.items())
     return Table(
@@ -49,9 +51,22 @@ def catalogue_record() -> dict[str, Any]:
     }
 
 
+def citation(paper: str) -> str:
+    """The authors of a paper, "et al." for three or more.
+
+    >>> citation("Krizhevsky, Sutskever & Hinton, ImageNet Classification with Deep Convolutional Neural Networks")
+    'Krizhevsky et al.'
+    """
+    first, *more = paper.partition(" & ")[0].split(", ")
+    if " & " not in paper:
+        return first
+    return f"{first} et al." if more else f"{first} & {paper.partition(' & ')[2].partition(',')[0]}"
+
+
 def _reports() -> list[tuple[Entry, Report]]:
     return [(entry, analyze(entry.build())) for entry in zoo.ENTRIES.values()]
 
 
-def _typed(value: object) -> str:
+def typed(value: object) -> str:
+    """A choice's value as it is typed on the command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -22,10 +22,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from _cog_memory import kinds_that_do_not_state, saved_checks
 from _cog_published import errata, every_figure, filters_against_columns, published, verdicts
 from _cog_receptive import gradient_checks, stacks
+from _cog_solutions import figures
 from _cog_spec import spec_error, spec_run, spec_source
 from _cog_whatifs import measured_what_ifs, rewrites, separable_ratios, what_ifs
+from _cog_zoo import zoo_families, zoo_references
 
 import archcalc as ac
 from archcalc import columns, layers, units, zoo
@@ -46,9 +49,11 @@ __all__ = [
     "every_figure",
     "explain",
     "figure3",
+    "figures",
     "filters_against_columns",
     "gradient_checks",
     "json_contract",
+    "kinds_that_do_not_state",
     "layer_kinds",
     "measured_what_ifs",
     "networks",
@@ -58,6 +63,7 @@ __all__ = [
     "result",
     "rewrites",
     "run",
+    "saved_checks",
     "separable_ratios",
     "spec_error",
     "spec_run",
@@ -71,6 +77,8 @@ __all__ = [
     "traces",
     "verdicts",
     "what_ifs",
+    "zoo_families",
+    "zoo_references",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,13 +141,14 @@ def explain(network: str, *layers: str, options: str = "") -> None:
 _NAMESPACES: dict[str, dict[str, Any]] = {}
 
 
-def result() -> None:
-    """What the fence of Python above prints, or its last line's value, as a notebook shows it."""
+def result(*, markdown: bool = False) -> None:
+    """What the fence of Python above prints, or its last line's value, as a notebook shows it; Markdown as it is."""
     cog: Any = import_module("cog")
     text = (ROOT / cog.inFile).read_text(encoding="utf-8")
     above = "".join(text.splitlines(keepends=True)[: cog.firstLineNum])
     source = PYTHON.findall(above)[-1]
-    print(f"```text\n{evaluate(source, _NAMESPACES.setdefault(cog.inFile, {}))}\n```")
+    printed = evaluate(source, _NAMESPACES.setdefault(cog.inFile, {}))
+    print(printed if markdown else f"```text\n{printed}\n```")
 
 
 def evaluate(source: str, namespace: dict[str, Any]) -> str:
@@ -220,6 +229,9 @@ FIELDS: Mapping[str, Any] = {
     "hidden_size": 4,
     "num_embeddings": 10,
     "embedding_dim": 4,
+    "num_heads": 2,
+    "table": ((0, 1), (1, 2), (0, 1, 2)),
+    "length": 5,
     "threshold": 0.0,
     "value": 0.0,
     "upscale_factor": 2,
@@ -236,6 +248,8 @@ SHAPES: Mapping[str, tuple[tuple[int, ...], ...]] = {
     **dict.fromkeys(("Embedding", "EmbeddingBag"), ((1, 5),)),
     **dict.fromkeys(("Concat", "Add"), ((1, 8, 6, 6), (1, 8, 6, 6))),
     "Bilinear": ((1, 8), (1, 8)),
+    **dict.fromkeys(("MultiheadAttention", "ClassToken", "PositionalEmbedding", "TakeToken"), ((1, 5, 8),)),
+    "RBF": ((1, 8),),
     "Input": (),
 }
 

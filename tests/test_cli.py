@@ -375,12 +375,26 @@ def test_list(shell: Shell) -> None:
     for format, read in READERS.items():
         rows = read(shell.ok("list", "--format", format))
         assert [row[0] for row in rows[1:]] == list(found)
-    assert "\n" not in shell.ok("list").splitlines()[0]
+    lines = shell.ok("list").splitlines()
+    assert all(len(line) <= 120 for line in lines[: len(found) + 3])
+    assert [word for word in lines[1].split() if word != "|"] == [
+        "network",
+        "family",
+        "paper",
+        "year",
+        "input",
+        "params",
+        "MACs",
+    ]
+    (vgg19,) = [line for line in lines if line.startswith("vgg19 ")]
+    assert [cell.strip() for cell in vgg19.split("|")] == [
+        *("vgg19", "VGG", "Simonyan & Zisserman", "2014", "3x224x224", "143,667,240", "19,632,062,464")
+    ]
 
 
 def test_what_list_offers_can_be_asked_for(shell: Shell) -> None:
     listed = shell.ok("list")
-    for name, _, size, params, macs in csv_rows(shell.ok("list", "--format", "csv"))[1:]:
+    for name, _, _, _, size, params, macs in csv_rows(shell.ok("list", "--format", "csv"))[1:]:
         note = next(line for line in listed.splitlines() if name in line.partition(":")[0].split(", "))
         settings = [word for choice in note.partition(": ")[2].split(", ") for word in ("--set", choice)]
         text = shell.ok("show", name, *settings, "--input", size, "--format", "csv", "--columns", "layer,params,macs")

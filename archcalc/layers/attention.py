@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from archcalc.errors import ShapeError, SpecError
 from archcalc.extents import Extent, Shape, differ, exact_div, prod, surely
-from archcalc.layers.base import Layer, check_image, check_int, check_rank, elementwise
+from archcalc.layers.base import Layer, check_image, check_int, check_rank
 from archcalc.layers.conv import dense
 from archcalc.layers.softmax import Softmax
 from archcalc.nest import Axis, Nest, Operand, Window
@@ -55,16 +55,20 @@ class MultiheadAttention(Layer):
     def _steps(self, tokens: dict[str, Extent], C: Extent, width: Extent) -> Iterator[Nest]:
         N, L, heads = tokens["N"], tokens["L"], self.num_heads
         yield from self._linear("in_proj_", {**tokens, "three": 3, "K": C}, C, ("three", "K"))
-        yield elementwise((2, *tokens.values(), C), {"mul": 1})
-        products = {"N": N, "heads": heads, "P": L, "L": L, "D": width}
-        queries = Operand("input", "input", dense("N", "heads", "P", "D"))
-        others = dense("N", "heads", "L", "D")
-        scores = Operand("output", "output", dense("N", "heads", "P", "L"))
+        both = {"two": 2, **tokens, "K": C}
+        given = Operand("input", "input", dense(*both))
+        yield Nest(both, {"mul": 1}, (given, Operand("output", "output", given.axes)))
+        products = {"N": N, "heads": heads, "queries": L, "keys": L, "width": width}
+        queries = Operand("input", "input", dense("N", "heads", "queries", "width"))
+        others = dense("N", "heads", "keys", "width")
+        scores = Operand("output", "output", dense("N", "heads", "queries", "keys"))
         yield Nest(products, {"mac": 1}, (queries, Operand("other", "input", others), scores))
-        yield from Softmax(-1).nests((N, heads, L, L))
         read = Operand("input", "input", scores.axes)
-        order: dict[str, Axis] = {"N": ("N",), "L": ("P",)}
-        summed = Operand("output", "output", (*(order[letter] for letter in tokens), ("heads", "D")))
+        pairs = {letter: products[letter] for letter in ("N", "heads", "queries", "keys")}
+        for step in Softmax(-1).nests((N, heads, L, L)):
+            yield Nest(pairs, step.ops, (read, scores))
+        order: dict[str, Axis] = {"N": ("N",), "L": ("queries",)}
+        summed = Operand("output", "output", (*(order[letter] for letter in tokens), ("heads", "width")))
         yield Nest(products, {"mac": 1}, (read, Operand("other", "input", others), summed))
         yield from self._linear("out_proj.", {**tokens, "K": C}, C, ("K",))
 
