@@ -152,19 +152,21 @@ def joined(
 
 
 def test_a_value_that_is_needed_keeps_its_variable() -> None:
-    network = joined(
-        ("a", ReLU(inplace=True), "input"),
-        ("b", Softmax(1), "a"),
-        ("c", ReLU(inplace=True), "b"),
-        ("d", Add(inplace=True), "b a"),
-        ("e", Concat(), "c d input"),
-        ("f", Subsample(2), "e"),
-        ("g", PadChannels(3), "f"),
+    network, reference = (
+        joined(
+            ("a", ReLU(inplace=inplace), "input"),
+            ("b", Softmax(1), "a"),
+            ("c", ReLU(inplace=inplace), "b"),
+            ("d", Add(inplace=inplace), "b a"),
+            ("e", Concat(), "c d input"),
+            ("f", Subsample(2), "e"),
+            ("g", PadChannels(3), "f"),
+        )
+        for inplace in (True, False)
     )
-    ours, theirs = module(network, "cpu"), build(network).eval()
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     kept = x.clone()
-    assert torch.equal(ours(x), theirs(kept))
+    assert torch.equal(module(network, "cpu")(x), build(reference).eval()(kept))
     assert torch.equal(x, kept)
 
 
