@@ -36,7 +36,8 @@ class Origin:
     The rest matters to other counters only. How the function was called: looked up in torch by "name", as an
     "operator" (`a @ b` and `a.matmul(b)` are one function), or "held" by the module since before. Whether the first
     tensor that a module took lies in memory in order; whether its `kernel_size` is one number for all axes; by how
-    many ways from the root the module is reached.
+    many ways from the root the module is reached. Of a tensor that a module holds which is no layer and has no
+    submodules, the outputs of the module's calls.
     """
 
     modules: tuple[str, ...]
@@ -45,6 +46,7 @@ class Origin:
     contiguous: bool = True
     one_size: bool = False
     ways: int = 1
+    calls: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ _FILES = {
     "calflops": "calflops",
     "deepspeed": "deepspeed",
     "torchscan": "torchscan",
+    "thop": "thop",
+    "torchlens": "torchlens",
     "convnet-burden": "documents",
     "netscope": "documents",
     "keras": "documents",

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from archcalc.analysis import Row
-from archcalc.extents import Extent
-from archcalc.layers import Layer
-from archcalc.layers.operation import Baked, Functional
+from archcalc.extents import Extent, prod
+from archcalc.layers import Input, Layer
+from archcalc.layers.operation import Baked, Constant, Functional, Parameter, Unused
 
 Amount: TypeAlias = Callable[[Row], Extent]
 
@@ -82,8 +82,30 @@ def functions(row: Row) -> tuple[str, ...]:
 
 
 def module(row: Row) -> str:
-    """The class of the module that a row is; "" where a function is called."""
-    return "" if functions(row) else modules(row)[-1]
+    """The class of the module that a row is a call of; "" for a function's call, and for what no call makes."""
+    held = isinstance(row.node.layer, Input | Parameter | Constant | Unused)
+    return "" if held or functions(row) else modules(row)[-1]
+
+
+def function(row: Row) -> str:
+    """The innermost function of torch that runs a row, without the class or namespace it is found in; "" if none."""
+    called = functions(row)
+    return called[-1].rpartition(".")[2] if called else ""
+
+
+def tied(row: Row) -> Extent:
+    """Elements of a module's parameters that are those of another module too, which has counted them."""
+    if not module(row) or ":" in row.name:
+        return 0
+    parameters = {one.name for nest in row.nests for one in nest.operands if one.role in ("weight", "bias")}
+    shared = [one for one in row.node.held if one.counted_by and one.name in parameters]
+    return sum(prod(one.shape) for one in shared if one.counted_by not in (row.name, f"{row.name}.{one.name}"))
+
+
+def ways(row: Row) -> int:
+    """By how many ways from the root the module of a row is reached: more than one where it has several parents."""
+    origin = row.node.origin
+    return origin.ways if origin else 1
 
 
 def of(kinds: str | Collection[str], amount: Amount) -> Amount:

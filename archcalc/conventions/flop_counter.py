@@ -1,9 +1,26 @@
 """PyTorch's own FlopCounterMode."""
 
-from archcalc.conventions.base import Convention
+from archcalc.conventions.base import Cause, Convention, of
 
 CONVENTIONS = (
     Convention(
-        "torch", "MACs (torch)", "FlopCounterMode, halved", "torch.utils.flop_counter, torch 2.15", package="torch"
+        "torch",
+        "MACs (torch)",
+        "FlopCounterMode, halved",
+        "torch.utils.flop_counter, torch 2.15",
+        causes=(
+            Cause(
+                "products with a vector not seen",
+                of(("mv", "dot", "vdot", "addmv"), lambda row: -row.macs),
+                "It has formulas for products of two matrices; a matrix times a vector is another operation.",
+            ),
+            Cause(
+                "bilinear layers not seen",
+                of("Bilinear", lambda row: -row.macs),
+                "It has no formula for the operation that runs a bilinear layer.",
+            ),
+        ),
+        params="not counted",
+        package="torch",
     ),
 )

@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from types import FrameType
 from typing import Any
@@ -108,6 +109,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.tensors = {id(tensor): path for path, tensor in _tensors(module)}
         self.counted: dict[int, str] = {}
         self.ran: set[int] = set()
+        self.calls: dict[str, list[tuple[int, ...]]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -148,6 +150,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.raised = self.raised if self.raised[0] is error else (error, entry)
             return
         if self.layer is not part:
+            if self.layer is None and not any(True for _ in part.children()):
+                first = next(held_tensors(result), None)
+                self.calls.setdefault(entry[0], []).append(() if first is None else tuple(first.shape))
             return
         self.layer = None
         layer = self.layers[id(part)]
@@ -205,7 +210,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 held = tuple(Held(key, tuple(tensor.shape), tensor.requires_grad) for key, _, tensor in left)
                 name = self._add(path or self.name, Unused(type(part).__name__, tensors), (), None, path, held)
                 self.counted |= {id(tensor): name for _, _, tensor in left}
-        return Network(self.name, tuple(self.nodes), tuple(dict.fromkeys(outputs)))
+        return Network(self.name, tuple(map(self._with_calls, self.nodes)), tuple(dict.fromkeys(outputs)))
+
+    def _with_calls(self, node: Node) -> Node:
+        """The node; of a tensor that a module holds, with the outputs of the module's calls."""
+        if not isinstance(node.layer, Parameter | Unused) or node.origin is None:
+            return node
+        path = ".".join(node.blocks) if isinstance(node.layer, Parameter) else node.name
+        return replace(node, origin=replace(node.origin, calls=tuple(self.calls.get(path, ()))))
 
     def _operation(
         self,

@@ -20,6 +20,8 @@ _FILES = {
     "calflops": "calflops",
     "deepspeed": "deepspeed",
     "torchscan": "torchscan",
+    "thop": "thop",
+    "torchlens": "torchlens",
 }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from archcalc.errors import ArchcalcError, CheckError, MissingPackageError
@@ -94,6 +95,18 @@ def leaves(module: nn.Module) -> dict[int, str]:
         elif not any(True for _ in one.children()):
             found[id(one)] = path
     return found
+
+
+@contextlib.contextmanager
+def unfused() -> Iterator[None]:
+    """Run attention and encoder layers module by module: in one fused operation no counter sees anything."""
+    mha = torch.backends.mha
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)
 
 
 def whole(count: float) -> int:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from archcalc.errors import CheckError
-from archcalc.pytorch.counters.base import Arguments, Counted, Counter, leaves
+from archcalc.pytorch.counters.base import Arguments, Counted, Counter, leaves, unfused
 
 
 def count(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Counted:
@@ -36,14 +36,12 @@ def _unfused(module: nn.Module) -> Iterator[None]:
     recurrent = any(isinstance(one, nn.RNNBase) for one in module.modules())
     backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn) if recurrent else ()
     enabled = [backend.enabled for backend in backends]
-    fast_path = torch.backends.mha.get_fastpath_enabled()
     try:
-        torch.backends.mha.set_fastpath_enabled(False)
         for backend in backends:
             backend.enabled = False
-        yield
+        with unfused():
+            yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
         for backend, was in zip(backends, enabled, strict=True):
             backend.enabled = was
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from archcalc.pytorch.counters.base import Arguments, Counted, Counter, leaves, required, whole
+from archcalc.pytorch.counters.base import Arguments, Counted, Counter, leaves, required, unfused, whole
 
 
 def count(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Counted:
@@ -14,7 +14,7 @@ def count(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Counted
     Counted with gradients on, as its documentation calls it, whatever the caller's mode. It takes no keyword arguments.
     """
     fvcore = required("fvcore.nn")
-    with torch.enable_grad():
+    with unfused(), torch.enable_grad():
         analysis = fvcore.FlopCountAnalysis(module, (*args, *kwargs.values()))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         by_module = analysis.by_module()

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from archcalc.pytorch.counters.base import Arguments, Counted, Counter, leaves, required
+from archcalc.pytorch.counters.base import Arguments, Counted, Counter, leaves, required, unfused
 
 
 def count(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Counted:
@@ -15,7 +15,8 @@ def count(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Counted
     """
     torchinfo = required("torchinfo")
     try:
-        summary = torchinfo.summary(module, input_data=list(args), mode="eval", verbose=0, **kwargs)
+        with unfused():
+            summary = torchinfo.summary(module, input_data=list(args), mode="eval", verbose=0, **kwargs)
     finally:
         torchinfo.torchinfo.clear_cached_forward_pass()  # a global that would keep the module alive
     paths = leaves(module)
