@@ -2,11 +2,11 @@
 
 from archcalc.analysis import Row
 from archcalc.conventions.base import Cause, Convention, layer_of
-from archcalc.conventions.patched import MATMUL, further_ways, seen_by, shared_causes
+from archcalc.conventions.patched import MATMUL, further_ways, shared_causes
 from archcalc.extents import Extent
 from archcalc.layers import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
-_SHARED = shared_causes(seen_by({*MATMUL, "addmm", "Tensor.addmm", "baddbmm"}))
+_SHARED = shared_causes({*MATMUL, "addmm", "Tensor.addmm", "baddbmm"})
 
 
 def _grouped_twice(row: Row) -> Extent:

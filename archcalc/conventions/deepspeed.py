@@ -1,7 +1,7 @@
 """DeepSpeed's flops profiler, which patches torch's functions."""
 
 from archcalc.conventions.base import Convention
-from archcalc.conventions.patched import FUSED_ATTENTION, MATMUL, seen_by, shared_causes
+from archcalc.conventions.patched import FUSED_ATTENTION, MATMUL, shared_causes
 
 _PRODUCTS = {
     *MATMUL,
@@ -15,7 +15,7 @@ CONVENTIONS = (
         "MACs (DeepSpeed)",
         "one for each multiply-add of convolutions, fully connected layers and matrix products",
         "deepspeed.profiling.flops_profiler, 0.19.8",
-        causes=shared_causes(seen_by(_PRODUCTS)),
+        causes=shared_causes(_PRODUCTS),
         units="multiples of 1000 (KMACs, MMACs, GMACs)",
         package="deepspeed",
     ),

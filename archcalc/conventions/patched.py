@@ -55,13 +55,26 @@ def further_ways(amount: Amount) -> Amount:
 
 _CONVOLUTIONS = {f"conv{rank}d" for rank in (1, 2, 3)}
 _TRANSPOSED = {f"conv_transpose{rank}d" for rank in (1, 2, 3)}
-_LAYERS = {"Linear", "TableConv2d", *(f"{kind}{rank}d" for kind in ("Conv", "ConvTranspose") for rank in (1, 2, 3))}
+_LAYERS = {
+    *("Linear", "TableConv2d", "MultiheadAttention"),
+    *(f"{kind}{rank}d" for kind in ("Conv", "ConvTranspose") for rank in (1, 2, 3)),
+}
+"""Kinds whose modules call linear or a convolution."""
 
 
-def seen_by(names: Collection[str]) -> Callable[[Row], bool]:
-    """Whether a row is seen where linear, the convolutions and these are patched: modules call them by name."""
+def _seen_by(names: Collection[str]) -> Callable[[Row], bool]:
     known = {"functional.linear", *_CONVOLUTIONS, *_TRANSPOSED, *names}
     return lambda row: calls(row, known) if functions(row) else row.kind in _LAYERS
+
+
+def attention_products(row: Row) -> Extent:
+    """MACs of queries with keys and of weights with values, where attention is one layer or scaled_dot_product."""
+    if FUSED_ATTENTION in functions(row):
+        return row.macs
+    if row.kind != "MultiheadAttention":
+        return 0
+    pairs = (nest for nest in row.nests if "mac" in nest.ops and all(one.role != "weight" for one in nest.operands))
+    return sum(nest.iterations for nest in pairs)
 
 
 def uneven_padding(row: Row) -> Extent:
@@ -76,12 +89,13 @@ def uneven_padding(row: Row) -> Extent:
     return exact_div(row.macs, prod(row.output[2:])) * prod(places) - row.macs
 
 
-def shared_causes(seen: Callable[[Row], bool]) -> tuple[Cause, ...]:
-    """Causes of a tool that counts linear, the convolutions and products where they are patched."""
+def shared_causes(names: Collection[str]) -> tuple[Cause, ...]:
+    """Causes of a tool that patches linear, the convolutions and functions of these names, which modules call too."""
+    seen = _seen_by(names)
     return (
         Cause(
             "fused attention not seen",
-            lambda row: -row.macs if row.macs and FUSED_ATTENTION in functions(row) and not seen(row) else 0,
+            lambda row: 0 if FUSED_ATTENTION in names else -attention_products(row),
             because="scaled_dot_product_attention is one function, which is not patched.",
         ),
         Cause(

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from archcalc.analysis import Row
 from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, module, modules
-from archcalc.conventions.patched import ATTENTION, FUSED_ATTENTION, MATMUL, calls, further_ways, looked_up, stretched
+from archcalc.conventions.patched import (
+    ATTENTION,
+    MATMUL,
+    attention_products,
+    calls,
+    further_ways,
+    looked_up,
+    stretched,
+)
 from archcalc.extents import Extent, prod
-from archcalc.layers import GRU, LSTM, RNN
+from archcalc.layers import GRU, LSTM, RNN, MultiheadAttention
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _UNKNOWN = {"mv", "dot", "vdot", "baddbmm", "addmv", "addbmm", "Bilinear"}
@@ -16,7 +24,11 @@ def _bias(row: Row) -> Extent:
     """1 an output element, where bias and product are one operation."""
     if row.kind == "addmm":
         return prod(row.output)
-    if row.kind == "Bilinear" or _fused_lstm(row) or (row.kind == "Linear" and not _one_operation(row)):
+    if (
+        row.kind in ("Bilinear", "TableConv2d")
+        or _fused_lstm(row)
+        or (row.kind == "Linear" and not _one_operation(row))
+    ):
         return 0
     return row.ledger.get("bias_add", 0) - _added_apart(row)
 
@@ -29,17 +41,18 @@ def _one_operation(row: Row) -> bool:
 def _added_apart(row: Row) -> Extent:
     """Biases of the products with a whole batch-first sequence, which does not lie in memory step by step."""
     layer = layer_of(row)
-    if not isinstance(layer, RNN | LSTM | GRU) or not layer.bias or not layer.batch_first or 1 in row.inputs[0][:2]:
+    if not isinstance(layer, RNN | LSTM | GRU | MultiheadAttention) or not layer.bias or not layer.batch_first:
         return 0
-    return (1 + layer.bidirectional) * prod(row.inputs[0][:2]) * _GATES[row.kind] * layer.hidden_size
+    x = row.inputs[0]
+    if 1 in x[:2]:
+        return 0
+    if isinstance(layer, MultiheadAttention):
+        return 3 * prod(x)
+    return (1 + layer.bidirectional) * prod(x[:2]) * _GATES[row.kind] * layer.hidden_size
 
 
 def _fused_lstm(row: Row) -> bool:
     return row.kind == "LSTM" and not getattr(layer_of(row), "proj_size", 0)
-
-
-def _fused_attention(row: Row) -> bool:
-    return FUSED_ATTENTION in functions(row)
 
 
 # The backend `pytorch`: hooks on modules of these very classes, and functions that are patched.
@@ -238,7 +251,7 @@ ATEN = Convention(
         ),
         Cause(
             "fused attention not seen",
-            lambda row: -row.macs if _fused_attention(row) else 0,
+            lambda row: -attention_products(row),
             because="On the CPU scaled_dot_product_attention runs as one operation, for which there is no rule.",
         ),
         Cause(
