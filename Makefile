@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-PAGES := README.md $(wildcard docs/*.md)
+PAGES := README.md $(wildcard docs/*.md docs/solutions/*.md)
 COG := $(BIN)/python -m cogapp -P -I docs -p "from _cog import *"
 FIVE := alexnet vgg19 resnet34 inception-naive inception-reduced
 
