@@ -1,11 +1,19 @@
 """Small modules of every kind, with shapes that they take, for tests of what counters make of them."""
 
+import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision import models
+
+from archcalc.analysis import Report, analyze
+from archcalc.conventions import convention
+from archcalc.pytorch.counters import COUNTERS
+from archcalc.pytorch.trace import trace
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -280,3 +288,41 @@ def small() -> Iterator[tuple[str, nn.Module, tuple[Tensor, ...]]]:
         yield name, Call(function).eval(), tuple(torch.ones(shape) for shape in shapes)
     yield "Embedding", nn.Embedding(10, 4), (torch.ones(2, 3, dtype=torch.int64),)
     yield "EmbeddingBag", nn.EmbeddingBag(10, 4), (torch.ones(2, 3, dtype=torch.int64),)
+
+
+@cache
+def _traced() -> tuple[tuple[str, nn.Module, tuple[Tensor, ...], Report], ...]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tuple((*one, analyze(trace(*one[1:]))) for one in (*small(), *networks()))
+
+
+def networks() -> Iterator[tuple[str, nn.Module, tuple[Tensor, ...]]]:
+    """Networks of torchvision on two small images."""
+    image = torch.ones(2, 3, 64, 64)
+    for name in ("resnet18", "squeezenet1_1", "mobilenet_v3_small"):
+        yield name, models.get_model(name, weights=None).eval(), (image,)
+    swin = models.swin_transformer.SwinTransformer([4, 4], 24, [1, 1], [3, 3], [7, 7])
+    yield "swin", swin.eval(), (image,)
+    yield "vit", models.VisionTransformer(64, 16, 1, 2, 16, 32).eval(), (image,)
+
+
+def unexplained(tool: str) -> list[str]:
+    """Modules of which the tool does not count exactly what its convention says, with both numbers."""
+    rule, count = convention(tool), COUNTERS[tool]
+    wrong = []
+    for name, module, inputs, report in _traced():
+        counted = count.here(module, inputs, {})  # functions cannot be sent to another process
+        expected = sum(map(rule.count, report.rows))
+        params = sum(map(rule.count_params, report.rows))
+        if (counted.total, counted.params) != (expected, params):
+            wrong.append(f"{name}: {counted.total} MACs and {counted.params} parameters, not {expected} and {params}")
+    return wrong
+
+
+def three_counts(tool: str, module: nn.Module, *inputs: Tensor) -> tuple[int, int, int]:
+    """MACs of a module as archcalc counts them, as PyTorch counts those it executes, and what a tool says."""
+    module.eval()
+    ours = analyze(trace(module, inputs)).total.macs
+    assert isinstance(ours, int)
+    return ours, COUNTERS["torch"](module, inputs).total, COUNTERS[tool].here(module, inputs, {}).total
