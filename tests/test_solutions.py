@@ -12,7 +12,6 @@ CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d+(?:,\d{3})*")
 RESULT = re.compile(r"\d,\d{3}|\d\.\d|\d{4,}|\d ?%")
 
-CONV1 = 55 * 55 * 96 * 3 * 11 * 11
 FC = (256 * 6 * 6 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 1000
 VGG = 3 * 64 + 64 * 64 + 64 * 128 + 128 * 128 + 128 * 256 + 3 * 256 * 256 + 256 * 512 + 7 * 512 * 512
 
@@ -56,8 +55,8 @@ ANSWERS = {
         25_636_712,  # ResNet-50 in Keras' documents
     ),
     "backpropagation": (
-        # what conv1's backward takes is of its weights alone, once its forward
-        2 * 117_240_365_056 - 32 * 112 * 112 * 64 * 147,
+        # torchvision's MACs twice, but for conv1, of which nothing asks for the gradient of the image
+        2 * 32 * 3_663_761_408 - 32 * 112 * 112 * 64 * 147,
         # kept by bn1: what conv1 wrote, and a mean and a deviation for each channel
         4 * (32 * 64 * 112 * 112 + 2 * 64),
         # by max-pool: its output's indices of 8 bytes, which its input, kept by ReLU, comes before
