@@ -1,7 +1,7 @@
 """What the pages' cog blocks call. Everything is printed by the library or the command line, run in this process.
 
-Regenerate:  python -m cogapp -P -r -I docs -p "from _cog import *" README.md docs/*.md
-Verify:      python -m cogapp -P --check --diff -I docs -p "from _cog import *" README.md docs/*.md
+Regenerate:  python -m cogapp -P -r -I docs -p "from _cog import *" README.md docs/*.md docs/solutions/*.md
+Verify:      python -m cogapp -P --check --diff -I docs -p "from _cog import *" README.md docs/*.md docs/solutions/*.md
 
 Nothing here may depend on the machine: no timings, device names or versions but those read from benchmarks/results.
 """
