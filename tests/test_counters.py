@@ -11,9 +11,10 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from archcalc.errors import CheckError, MissingPackageError
-from archcalc.pytorch.counters import COUNTERS
+from archcalc.pytorch.counters import counter
 from archcalc.pytorch.untouched import untouched
 
+COUNTERS = {tool: counter(tool) for tool in ("torch", "fvcore", "torchinfo")}
 TOOLS = sorted(COUNTERS)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
