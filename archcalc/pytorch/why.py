@@ -170,9 +170,11 @@ class Why:
         agree = [one.tool for one in self.accounts if one.counted and one.counted.params == self.params]
         if agree:
             yield f"The parameters of {', '.join(agree)} are ours."
-        for cause in dict.fromkeys(item.cause for one in self.accounts for item in (*one.items, *one.param_items)):
-            if cause.because:
-                yield f"{cause.name}: {cause.because}{' This is a defect of the tool.' if cause.defect else ''}"
+        for one in self.accounts:
+            for cause in dict.fromkeys(item.cause for item in (*one.items, *one.param_items)):
+                if cause.because:
+                    defect = " This is a defect of the tool." if cause.defect else ""
+                    yield f"{one.tool}, {cause.name}: {cause.because}{defect}"
         for one in self.accounts:
             if one.failed:
                 yield f"{one.tool} failed: {one.failed}"
