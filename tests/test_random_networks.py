@@ -13,8 +13,7 @@ from archcalc.analysis import analyze
 from archcalc.graph import Network
 from archcalc.layers import BatchNorm2d, Input
 from archcalc.pytorch.build import build
-from archcalc.pytorch.counters import COUNTERS
-from archcalc.pytorch.crosscheck import check_module
+from archcalc.pytorch.crosscheck import TOOLS, check_module
 from archcalc.pytorch.observe import observe, random
 from archcalc.pytorch.timing import threads
 from tests.interpreter import MOVED, PROGRAMS
@@ -99,6 +98,6 @@ def test_random_networks_agree_with_every_counter() -> None:
     @given(networks())
     def check(network: Network) -> None:
         if runs(network):
-            agrees(network, COUNTERS)
+            agrees(network, TOOLS)
 
     check()

@@ -66,9 +66,9 @@ def _upsampling(row: Row) -> Extent:
 
 
 def _worded_padding(row: Row) -> Extent:
-    layer = layer_of(row)
-    words = isinstance(getattr(layer, "padding", None), str) and getattr(layer, "padding_mode", "") == "zeros"
-    return -row.macs if words and not functions(row) else 0
+    layer, origin = layer_of(row), row.node.origin
+    worded = origin.worded if origin else isinstance(getattr(layer, "padding", None), str)
+    return -row.macs if worded and getattr(layer, "padding_mode", "") == "zeros" else 0
 
 
 def _attention(row: Row) -> Extent:

@@ -8,7 +8,7 @@ axes. What a module computes is not looked at.
 from collections.abc import Iterator
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import Cause, Convention, functions, module, tied, ways
+from archcalc.conventions.base import Cause, Convention, functions, module, tied
 from archcalc.extents import Extent, Shape, prod
 from archcalc.layers.operation import Parameter, Unused
 
@@ -94,6 +94,11 @@ def _own(row: Row) -> Extent:
     return sum(_times(name, kind, output) * prod(shape) for output in origin.calls for name, shape in named)
 
 
+def _by_each_parent(row: Row) -> Extent:
+    origin = row.node.origin
+    return origin.parents * (row.params + tied(row)) if origin and module(row) else 0
+
+
 CONVENTIONS = (
     Convention(
         "torchinfo",
@@ -163,7 +168,7 @@ CONVENTIONS = (
             ),
             Cause(
                 "a module with several parents counted again",
-                lambda row: ways(row) * (row.params + tied(row)) if module(row) and ways(row) > 1 else 0,
+                _by_each_parent,
                 "It is listed below none of its parents, so that each counts its parameters as its own.",
                 defect=True,
             ),

@@ -18,7 +18,7 @@ from torch import nn
 
 from archcalc import units
 from archcalc.analysis import Report, Row, analyze
-from archcalc.conventions import CONVENTIONS
+from archcalc.conventions import CONVENTIONS, Cause
 from archcalc.errors import CheckError, MissingPackageError
 from archcalc.extents import prod
 from archcalc.graph import Network
@@ -47,8 +47,8 @@ from archcalc.zoo import Entry
 FUNCTIONAL = frozenset({"Add", "Flatten", "Concat", "Subsample", "PadChannels"})
 """Kinds that a module may compute without calling a module of its own."""
 
-TRACED_TOOLS = ("torch",)
-"""Counters whose convention is exact for any traced network."""
+TOOLS = ("torch", "fvcore", "torchinfo")
+"""Counters that every network is checked against."""
 
 Progress: TypeAlias = Callable[[str], None]
 
@@ -79,9 +79,7 @@ def check(
             module: nn.Module = make().to(device).eval()
         inputs = to_run(arguments or (Argument(whole),), device, own_dtype(module))
         label = "the module traced"
-        comparisons = check_module(
-            module, network, label=label, shape=shape, tools=TRACED_TOOLS, traced=True, inputs=inputs, progress=say
-        )
+        comparisons = check_module(module, network, label=label, shape=shape, traced=True, inputs=inputs, progress=say)
         return CheckReport(network.name, whole, str(device), _facts(device), comparisons)
     say(f"{network.name}: building the module")
     module = materialize(build(network, whole, device="meta"), device)
@@ -113,7 +111,7 @@ def check_module(
     *,
     label: str,
     shape: Sequence[Any] | None = None,
-    tools: Iterable[str] = tuple(COUNTERS),
+    tools: Iterable[str] = TOOLS,
     exact: bool = False,
     functional: Collection[str] = FUNCTIONAL,
     traced: bool = False,
@@ -225,8 +223,6 @@ class _Beside:
             (_named(rows[path], path), sum(map(convention.count, rows[path])), theirs)
             for path, theirs in (counted.layers or {}).items()
         ]
-        causes = [(cause.name, sum(map(cause.amount, self.report.rows))) for cause in convention.causes]
-        named = tuple((name, amount) for name, amount in causes if amount)
         blind = (*counted.unsupported, *(f"{row.name} (by archcalc)" for row in self.report.uncounted))
         yield self._compare(
             convention.header,
@@ -234,11 +230,17 @@ class _Beside:
             counted.total,
             tool,
             layers,
-            causes=named,
+            causes=self._explained(convention.causes),
             unsupported=blind,
         )
         if counted.params is not None:
-            yield self._compare(f"params ({tool})", total.params, counted.params, tool)
+            causes = self._explained(convention.param_causes)
+            yield self._compare(f"params ({tool})", total.params, counted.params, tool, causes=causes)
+
+    def _explained(self, causes: Sequence[Cause]) -> tuple[tuple[str, int], ...]:
+        """What each cause adds in the whole network, where it adds anything."""
+        amounts = [(cause.name, sum(map(cause.amount, self.report.rows))) for cause in causes]
+        return tuple((name, amount) for name, amount in amounts if amount)
 
     def _compare(
         self,

@@ -27,12 +27,13 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from archcalc import units
 from archcalc.errors import ArchcalcError, ShapeError, TraceError
+from archcalc.extents import Shape
 from archcalc.graph import Held, Network, Node, Origin
 from archcalc.layers import Input, Layer
 from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, Unused
 from archcalc.nest import Role
 from archcalc.pytorch import modules, operations
-from archcalc.pytorch.observe import role_of
+from archcalc.pytorch.observe import role_of, tensors
 from archcalc.pytorch.shadow import held_tensors, shadow_of
 
 _SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
@@ -89,6 +90,8 @@ def _run(
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes nodes down as modules and operations run; knows which node every tensor came from."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, module: nn.Module, name: str):
         super().__init__()  # type: ignore[no-untyped-call]
         self.module, self.name = module, name
@@ -98,9 +101,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.taken: Counter[str] = Counter()
         self.stack: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]] = []
         self.layer: nn.Module | None = None
+        self.expected: Shape = ()
         self.functions: tuple[str, ...] = ()
         self.called = "name"
-        self.weighs = True
+        self.weighs, self.worded = True, False
         self.ways = _ways(module)
         self.classes = _classes(module)
         self.raised: tuple[BaseException | None, Any] = (None, None)
@@ -136,8 +140,24 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = tuple(tuple(x.shape) for x in held_tensors((args, kwargs)))
         self.stack.append((self.paths[id(part)], part, given))
         self.ran.add(id(part))
-        if self.layer is None and self.layers[id(part)] is not None:
+        if self.layer is None and self._is_layer(part, args, kwargs):
             self.layer = part
+
+    def _is_layer(self, part: nn.Module, args: Any, kwargs: Any) -> bool:
+        """Whether this call is what the module's layer states; otherwise the operations in it are written down."""
+        layer = self.layers[id(part)]
+        if layer is None or not modules.plain(part, args, kwargs):
+            return False
+        if torch._C._functorch.peek_interpreter_stack() is not None:  # vmap and the like: shapes lack an axis
+            return False
+        if any(one is not None and id(one) not in self.tensors for one in part._parameters.values()):
+            return False  # functional_call has put others in their place
+        inputs = _taken(layer, args, kwargs)
+        try:
+            self.expected = layer.output(*[tuple(x.shape) for x in inputs]) if inputs else ()
+        except ShapeError:
+            return False
+        return bool(inputs)
 
     def after(self, part: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         """A module has returned, or raised."""
@@ -157,17 +177,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.layer = None
         layer = self.layers[id(part)]
         assert layer is not None
-        inputs = list(held_tensors((args, kwargs)))
+        inputs = _taken(layer, args, kwargs)
         outputs = list(held_tensors(result))
-        if layer.inputs is not None and layer.inputs >= 0:
-            inputs = inputs[: layer.inputs]
         sources = tuple(self._source(x) for x in inputs)
         path = self.paths[id(part)]
         given = tuple(tuple(x.shape) for x in inputs)
-        try:
-            agrees = layer.output(*given) == tuple(outputs[0].shape)
-        except ShapeError:
-            agrees = False
+        agrees = self.expected == tuple(outputs[0].shape)
         if not agrees:  # its parameters stay, as rows of their own
             own = [one for one in (*part._parameters.values(), *part._buffers.values()) if one is not None]
             sources += tuple(self._source(one) for one in own)
@@ -179,6 +194,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             contiguous=all(x.is_contiguous() for x in inputs[:1]),
             one_size=isinstance(getattr(part, "kernel_size", None), int),
             ways=self.ways[id(part)],
+            worded=isinstance(getattr(part, "padding", None), str),
         )
         name = self._add(path or type(part).__name__.lower(), layer, sources, outputs[0], path, held, origin=origin)
         for x in outputs[1:]:
@@ -198,7 +214,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def network(self, result: Any) -> Network:
         """The network as recorded, with a row for what holds parameters but did not run."""
-        outputs = [self._source(x) for x in tree_flatten(_leaves(result))[0] if isinstance(x, Tensor)]
+        outputs = [self._source(x) for x in tensors(result)]
         for path, part in self.module.named_modules():
             left = [
                 (key, _role(key, tensor), tensor)
@@ -206,18 +222,25 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if tensor is not None and id(tensor) not in self.counted
             ]
             if left:
-                tensors = tuple((key, role, tuple(tensor.shape)) for key, role, tensor in left)
+                those = tuple((key, role, tuple(tensor.shape)) for key, role, tensor in left)
                 held = tuple(Held(key, tuple(tensor.shape), tensor.requires_grad) for key, _, tensor in left)
-                name = self._add(path or self.name, Unused(type(part).__name__, tensors), (), None, path, held)
+                name = self._add(path or self.name, Unused(type(part).__name__, those), (), None, path, held)
                 self.counted |= {id(tensor): name for _, _, tensor in left}
-        return Network(self.name, tuple(map(self._with_calls, self.nodes)), tuple(dict.fromkeys(outputs)))
+        return Network(self.name, tuple(map(self._completed, self.nodes)), tuple(dict.fromkeys(outputs)))
 
-    def _with_calls(self, node: Node) -> Node:
-        """The node; of a tensor that a module holds, with the outputs of the module's calls."""
-        if not isinstance(node.layer, Parameter | Unused) or node.origin is None:
+    def _completed(self, node: Node) -> Node:
+        """The node, with what is known of its module when all has run."""
+        if node.origin is None:
             return node
-        path = ".".join(node.blocks) if isinstance(node.layer, Parameter) else node.name
-        return replace(node, origin=replace(node.origin, calls=tuple(self.calls.get(path, ()))))
+        if isinstance(node.layer, Parameter | Unused):
+            path = ".".join(node.blocks) if isinstance(node.layer, Parameter) else node.name
+            return replace(node, origin=replace(node.origin, calls=tuple(self.calls.get(path, ()))))
+        if node.origin.ways == 1 or node.origin.functions:
+            return node
+        part = self.module.get_submodule(node.name.partition(":")[0])
+        holding = [one for one in self.module.modules() if id(one) in self.ran and part in one.children()]
+        beside = len(holding) - (self.module in holding) if len(holding) > 1 else 0
+        return replace(node, origin=replace(node.origin, parents=beside))
 
     def _operation(
         self,
@@ -228,7 +251,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given: tuple[tuple[int, ...], ...],
         result: Any,
     ) -> None:
-        namespace, _, qualified = func.name().partition("::")
+        namespace, _, qualified = func.name().rpartition("::")
         name = qualified.partition(".")[0]
         outputs = list(held_tensors(result))
         if not outputs:
@@ -244,7 +267,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         calls = [operations.Call(name, inplace, tuple(args), kwargs, inputs, given, x) for x in outputs]
         functions = self._functions(name, inputs)
         ways = self.ways[id(self.stack[-1][1])] if self.stack else 1
-        origin = Origin(self.classes[path], functions, self.called, ways=ways)
+        origin = Origin(self.classes[path], functions, self.called, ways=ways, worded=self.worded)
         node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, origin=origin)
         if inplace and inputs and inputs[0]._base is not None:
             self._written(inputs[0]._base, node, path)
@@ -287,10 +310,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _checked(self, call: operations.Call) -> Layer:
         """The call's layer, if its rule gives the shape that came out."""
-        layer = operations.layer_of(call)
         try:
+            layer = operations.layer_of(call)
             agrees = layer.output(*call.given) == tuple(call.output.shape)
         except ShapeError:
+            agrees = False
+        except Exception as error:
+            warnings.warn(f"the rule of {call.name} failed and is left out: {error}", stacklevel=2)
             agrees = False
         return layer if agrees else Uncounted(call.name, call.given, tuple(call.output.shape))
 
@@ -365,10 +391,11 @@ class _Functions(TorchFunctionMode):
             return func(*args, **kwargs)
         recorder.functions, recorder.weighs = (_function_name(func),), kwargs.get("need_weights", True)
         recorder.called = _how_called(func, sys._getframe(1))
+        recorder.worded = any(isinstance(one, str) and one in ("same", "valid") for one in (*args, *kwargs.values()))
         try:
             return func(*args, **kwargs)
         finally:
-            recorder.functions, recorder.called = (), "name"
+            recorder.functions, recorder.called, recorder.worded = (), "name", False
 
 
 _PASSED_THROUGH = {"torch.overrides", "torch.nn.functional", "torch.functional", "torch._jit_internal", "torch._tensor"}
@@ -417,6 +444,12 @@ def _classes(module: nn.Module) -> dict[str, tuple[str, ...]]:
         home = "torch.nn" if home.startswith("torch.nn.modules.") else home
         classes[path] = (*outer, f"{home}.{type(part).__qualname__}")
     return classes
+
+
+def _taken(layer: Layer, args: Any, kwargs: Any) -> list[Tensor]:
+    """The tensors of a call that flow into a layer."""
+    inputs = list(held_tensors((args, kwargs)))
+    return inputs if layer.inputs is None or layer.inputs < 0 else inputs[: layer.inputs]
 
 
 @contextmanager
@@ -496,10 +529,3 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _role(key: str, tensor: Tensor) -> Role:
     return role_of(key) if isinstance(tensor, nn.Parameter) else "buffer"
-
-
-def _leaves(result: Any) -> Any:
-    """What a module returned, dataclasses taken apart."""
-    if hasattr(result, "__dataclass_fields__") and not isinstance(result, type):
-        return [getattr(result, name) for name in result.__dataclass_fields__]
-    return result

@@ -12,7 +12,7 @@ def count(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Counted
     torchlens = required("torchlens")
     with unfused():
         trace = torchlens.trace(module, list(args), kwargs, save=None)
-    unknown = tuple(sorted({str(one) for one in (*trace.unknown_flop_ops, *trace.macs_unknown_split_ops)}))
+    unknown = tuple(sorted({one.func_name for one in trace.unknown_flop_ops}))
     return Counted(int(trace.total_macs_forward), None, int(trace.num_params), unknown)
 
 
