@@ -19,7 +19,19 @@ from archcalc.backward import backward_macs, graded, trained
 from archcalc.errors import ArchcalcError, InputError
 from archcalc.extents import prod
 from archcalc.graph import Network
-from archcalc.layers import Embedding, EmbeddingBag, Input, Layer, LocalResponseNorm, PReLU
+from archcalc.layers import (
+    RBF,
+    ClassToken,
+    Embedding,
+    EmbeddingBag,
+    Input,
+    Layer,
+    LocalResponseNorm,
+    MultiheadAttention,
+    PositionalEmbedding,
+    PReLU,
+    RMSNorm,
+)
 from archcalc.layers.base import FACTORS, OUTPUT, Made
 from archcalc.layers.operation import Functional, Parameter
 from archcalc.names import unknown
@@ -288,7 +300,8 @@ class _Accounts:
         if cast is not None:
             return cast
         sources = row.sources[:1] if isinstance(layer, Functional) else row.sources
-        return max(self.widths[source.name] for source in sources)
+        own = self.parameter if isinstance(layer, _JOINED) else 0
+        return max(own, *(self.widths[source.name] for source in sources))
 
     def _cast(self, row: Row) -> int | None:
         """Bytes of the numbers that autocast casts a layer's inputs to; None where it takes them as they come."""
@@ -330,24 +343,32 @@ class _Accounts:
         """Storages that a layer keeps, by the layer that made them, and tensors without one; None where not stated."""
         if row.name not in self.graded:
             return []
-        stated = None if self.mixed and _steps_cast(row.node.layer) else row.node.layer.keeps(*row.inputs)
+        stated = None if self._steps_cast(row.node.layer) else row.node.layer.keeps(*row.inputs)
         if stated is None:
             return None
         items: list[tuple[str | None, int]] = []
         for one in stated:
             if isinstance(one, Made):
-                widths = {"activation": self.widths[row.name], "parameter": self.parameter, "index": INDEX}
-                items.append((None, int(one.elements) * widths[one.width]))
+                widths = {"activation": self.widths[row.name], "parameter": self.parameter}
+                width = widths.get(one.width, SINGLE if one.width == "single" else INDEX)
+                items.append((None, int(one.elements) * width))
             elif one == OUTPUT:
                 items.append((storage[row.name], self._storage_size(storage[row.name])))
             else:
                 items += [self._read(row, index, storage) for index in self._needed(row, factors=one == FACTORS)]
         return items
 
+    def _steps_cast(self, layer: Layer) -> bool:
+        """Whether PyTorch casts between the steps of a layer, which then keeps something else than it states."""
+        if isinstance(layer, MultiheadAttention):
+            return bool(layer.dropout) and (self.mixed or self.parameter == HALF)
+        padded = getattr(layer, "padding_mode", "zeros") in ("reflect", "replicate")
+        return self.mixed and (padded or layer.kind in _CAST_WITHIN)
+
     def _read(self, row: Row, index: int, storage: dict[str, str]) -> tuple[str | None, int]:
         """An input that backward reads: its storage, or a copy where autocast casts it or the layer overwrites it."""
         source, layer = row.sources[index], row.node.layer
-        cast = self._cast(row)
+        cast = SINGLE if isinstance(layer, RMSNorm) else self._cast(row)
         if cast not in (None, self.widths[source.name]):
             return None, int(prod(source.output)) * cast
         if index == 0 and layer.trains_in_place and getattr(layer, "inplace", False):
@@ -370,7 +391,7 @@ class _Accounts:
 
     def _copies(self, row: Row) -> int:
         """Bytes of the 16-bit copies of a layer's weights that backward reads."""
-        if self._cast(row) != HALF or row.name not in self.graded:
+        if self._cast(row) != HALF or row.name not in self.graded or row.kind in _CAST_WITHIN:
             return 0
         if row.node.layer.kept == (FACTORS,) and not any(source.name in self.graded for source in row.sources):
             return 0
@@ -380,16 +401,17 @@ class _Accounts:
 
 _TABLES = (Embedding, EmbeddingBag)
 
+_JOINED = (ClassToken, PositionalEmbedding, RBF)
+"""Kinds that join their input with tensors of their own, so that the wider of the two is the output's width."""
+
 _SINGLE = {
     *("ReflectionPad1d", "ReflectionPad2d", "ReplicationPad1d", "ReplicationPad2d", "ReplicationPad3d"),
     *("MaxPool3d", "AvgPool3d", "AdaptiveMaxPool3d", "AdaptiveAvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d"),
 }
 """Kinds that autocast on the CPU computes in float32."""
 
-
-def _steps_cast(layer: Layer) -> bool:
-    """Whether autocast casts between the steps of a layer, which then keeps more than it states."""
-    return layer.kind == "LPPool3d" or getattr(layer, "padding_mode", "zeros") in ("reflect", "replicate")
+_CAST_WITHIN = {"LPPool3d", "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
+"""Kinds between whose steps autocast casts."""
 
 
 def _made(row: Row, in_place: bool) -> int:

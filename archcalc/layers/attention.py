@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from archcalc.errors import ShapeError, SpecError
 from archcalc.extents import Extent, Shape, differ, exact_div, prod, surely
-from archcalc.layers.base import Layer, check_image, check_int, check_rank
+from archcalc.layers.base import INPUT, Layer, Made, check_image, check_int, check_rank
 from archcalc.layers.conv import dense
 from archcalc.layers.softmax import Softmax
 from archcalc.nest import Axis, Nest, Operand, Window
@@ -51,6 +51,23 @@ class MultiheadAttention(Layer):
             raise ShapeError(f"channels in (={x[2]}) must be divisible by num_heads (={self.num_heads})")
         width = exact_div(x[2], self.num_heads)
         return tuple(self._steps(tokens, x[2], width))
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """Tokens in PyTorch's order, queries, keys, values, sums, and of each query the logarithm of its softmax's sum.
+
+        Where it drops out PyTorch does not fuse the steps on the CPU: scaled queries and keys are kept then, and the
+        softmax, its mask and their product instead of the logarithms.
+        """
+        (x,) = inputs
+        N, L = x[:2] if self.batch_first else (x[1], x[0])
+        moved = self.batch_first and N != 1 and L != 1
+        tokens, pairs = prod(x), N * self.num_heads * L * L
+        kept: tuple[str | Made, ...] = (Made("tokens", tokens) if moved else INPUT, Made("in_proj", 3 * tokens))
+        kept += (Made("sums", tokens),)
+        if not self.dropout:
+            return *kept, Made("logarithms", N * self.num_heads * L, "single")
+        mask = Made("mask", 1 if self.dropout == 1 else pairs)
+        return *kept, Made("scaled", 2 * tokens), Made("softmax and product", 2 * pairs), mask
 
     def _steps(self, tokens: dict[str, Extent], C: Extent, width: Extent) -> Iterator[Nest]:
         N, L, heads = tokens["N"], tokens["L"], self.num_heads

@@ -24,13 +24,13 @@ ANY = -1
 INPUT, FACTORS, OUTPUT = "input", "factors", "output"
 """What backward reads again: all inputs; each input that is multiplied with something trained; the output."""
 
-Width: TypeAlias = Literal["activation", "parameter", "index"]
+Width: TypeAlias = Literal["activation", "parameter", "single", "index"]
 
 
 class Made(NamedTuple):
     """A tensor that forward makes for backward: what it is, its elements, and which numbers it holds.
 
-    They are as wide as the activations, as the parameters, or are indices of 8 bytes.
+    They are as wide as the activations, as the parameters, float32 whatever those are, or indices of 8 bytes.
     """
 
     name: str

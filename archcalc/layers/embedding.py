@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from archcalc.errors import SpecError
 from archcalc.extents import Shape
-from archcalc.layers.base import INPUT, Layer, check_int, check_rank
+from archcalc.layers.base import INPUT, Layer, Made, check_int, check_rank
 from archcalc.nest import Nest, Operand
 
 _REDUCTIONS: dict[str, tuple[dict[str, int], ...]] = {
@@ -94,3 +94,14 @@ class EmbeddingBag(_Table):
         reduced = Nest(loops, dict(taken), (rows.operands[-1]._replace(name="input", role="input"), bags))
         sums = bags._replace(name="input", role="input")
         return rows, reduced, *(Nest({"N": ids[0], "C": loops["C"]}, dict(ops), (sums, bags)) for ops in finish)
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The ids and, as indices, where each bag begins, the bag of each id, the sizes of bags and their maxima.
+
+        Sums without a padding_idx need no bag for each id.
+        """
+        (ids,) = inputs
+        bags, each = ids[0], ids[0] * ids[1] + 1
+        listed = 0 if self.mode == "sum" and self.padding_idx is None else each
+        maxima = bags * self.embedding_dim if self.mode == "max" else bags
+        return INPUT, Made("bags", 2 * bags + listed + maxima, "index")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Shape, surely
-from archcalc.layers.base import Ints, Layer, check_image, check_int, check_rank, fit, ints, set_ints
+from archcalc.extents import Shape, prod, surely
+from archcalc.layers.base import Ints, Layer, Made, check_image, check_int, check_rank, fit, ints, set_ints
 from archcalc.layers.conv import dense
 from archcalc.nest import Nest, Operand, Window
 
@@ -57,6 +57,14 @@ class TableConv2d(Layer):
             Nest(images, {"bias_add": 1}, (Operand("input", "input", output.axes), bias, output)),
         )
 
+    def keeps(self, *inputs: Shape) -> tuple[Made, ...]:
+        """The maps gathered for each connection and the sums over them, and the indices of both ends."""
+        (x,) = inputs
+        connections = sum(map(len, self.table))
+        sums = self.nests(x)[0].output
+        gathered = Made("gathered", x[0] * connections * prod(x[2:]))
+        return gathered, Made("sums", prod(sums)), Made("table", 2 * connections, "index")
+
 
 @dataclass(frozen=True, slots=True)
 class RBF(Layer):
@@ -87,3 +95,8 @@ class RBF(Layer):
             Operand("output", "output", dense("N", "K")),
         )
         return (Nest(loops, {"add": 2, "mul": 1}, operands),)
+
+    def keeps(self, *inputs: Shape) -> tuple[Made, ...]:
+        """The differences, which are squared."""
+        (x,) = inputs
+        return (Made("differences", x[0] * self.out_features * x[1]),)

@@ -324,6 +324,16 @@ class RMSNorm(_ByPlace):
         """Mean square and scale over the last axes, then a scale."""
         return self._nests(inputs[0], self.elementwise_affine, False, centred=False)
 
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """The input, the reciprocal root of each place, and, for the weight's gradient, what the weight multiplies.
+
+        PyTorch computes it step by step in float32, but on CUDA.
+        """
+        (x,) = inputs
+        assert isinstance(self.normalized_shape, tuple)
+        roots = Made("roots", prod(x[: len(x) - len(self.normalized_shape)]), "single")
+        return (INPUT, roots, Made("scaled", prod(x), "single")) if self.elementwise_affine else (INPUT, roots)
+
 
 @dataclass(frozen=True, slots=True)
 class LocalResponseNorm(Layer):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from archcalc.errors import SpecError
-from archcalc.extents import Extent, Shape
-from archcalc.layers.base import ANY, Layer, check_int, check_rank
+from archcalc.extents import Extent, Shape, prod
+from archcalc.layers.base import ANY, INPUT, Layer, Made, check_int, check_rank
 from archcalc.nest import Axis, Nest, Operand
 
 _GATES: Mapping[str, int] = {"RNN": 1, "LSTM": 4, "GRU": 3}
@@ -89,14 +89,17 @@ class _Recurrent(Layer):
             raise SpecError(f"dropout is {self.dropout!r}; a probability lies between 0 and 1")
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
-        """For every layer those of each direction, then the directions side by side; the initial state is given."""
+        """For every layer those of each direction, then the directions side by side; the initial state is given.
+
+        An input of two axes is one sequence, or the steps of a packed batch.
+        """
         x = inputs[0]
-        letters = "NL" if self.batch_first else "LN"
-        check_rank(x, 3, ", ".join((*letters, "C")))
-        axes = dict(zip(letters, x[:2], strict=True))
+        letters = "L" if len(x) == 2 else "NL" if self.batch_first else "LN"
+        check_rank(x, len(letters) + 1, ", ".join((*letters, "C")))
+        axes = dict(zip(letters, x[:-1], strict=True))
         proj_size, directions = getattr(self, "proj_size", 0), 1 + self.bidirectional
         nonlinearity = getattr(self, "nonlinearity", "")
-        width, state = x[2], proj_size or self.hidden_size
+        width, state = x[-1], proj_size or self.hidden_size
         nests: list[Nest] = []
         for index in range(self.num_layers):
             for direction in ("", "_reverse")[:directions]:
@@ -107,6 +110,22 @@ class _Recurrent(Layer):
                 nests.append(_side_by_side(axes, state))
             width = directions * state
         return tuple(nests)
+
+    def _kept(self, inputs: tuple[Shape, ...], steps: int) -> tuple[str | Made, ...] | None:
+        """What flows in and between layers, and `steps` numbers for each hidden unit of each direction.
+
+        Not stated where PyTorch reorders the sequence and a state is given.
+        """
+        x = inputs[0]
+        N, L = x[:2] if self.batch_first else (x[1], x[0])
+        moved = self.batch_first and N != 1 and L != 1
+        if moved and len(inputs) > 1:
+            return None
+        directions, unit = 1 + self.bidirectional, N * self.hidden_size
+        between = (self.num_layers - 1) * directions * L * unit
+        mask = 0 if not self.dropout else self.num_layers - 1 if self.dropout == 1 else between
+        made = Made("steps", self.num_layers * directions * unit * steps), Made("between layers", between + mask)
+        return (Made("sequence", prod(x)) if moved else INPUT, *made)
 
 
 def _side_by_side(axes: Mapping[str, Extent], state: int) -> Nest:
@@ -130,6 +149,10 @@ class RNN(_Recurrent):
     def __post_init__(self) -> None:
         _Recurrent.__post_init__(self)
         _check_nonlinearity(self.nonlinearity)
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
+        """The sequence and every state, as PyTorch computes it on the CPU."""
+        return self._kept(inputs, _steps(self, inputs[0]) + (len(inputs) == 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +187,10 @@ class GRU(_Recurrent):
 
     __slots__ = ()
 
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
+        """The sequence and, of each step, the state before, r, z, n̂ twice, n and h - n, as on the CPU."""
+        return self._kept(inputs, 7 * _steps(self, inputs[0]) - (len(inputs) > 1))
+
 
 @dataclass(frozen=True, slots=True)
 class _RecurrentCell(Layer):
@@ -177,11 +204,19 @@ class _RecurrentCell(Layer):
         check_int("hidden_size", self.hidden_size)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
-        """Those of one step; the state is given."""
+        """Those of one step, for a batch or without one; the state is given."""
         x = inputs[0]
-        check_rank(x, 2, "N, C")
+        if len(x) != 1:
+            check_rank(x, 2, "N, C")
         kind, nonlinearity = self.kind.removesuffix("Cell"), getattr(self, "nonlinearity", "")
-        return tuple(_Cell(kind, {"N": x[0]}, x[1], self.hidden_size, self.bias, nonlinearity).nests())
+        return tuple(
+            _Cell(kind, dict(zip("N", x[:-1], strict=False)), x[-1], self.hidden_size, self.bias, nonlinearity).nests()
+        )
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """What flows in, the state where none is given, and what each unit's gates compute, as on the CPU."""
+        numbers = {"RNNCell": 1, "LSTMCell": 5, "GRUCell": 6}[self.kind] + (len(inputs) == 1)
+        return INPUT, Made("step", inputs[0][0] * self.hidden_size * numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +244,11 @@ class GRUCell(_RecurrentCell):
     """One step of a GRU; the output is its state (`torch.nn.GRUCell`)."""
 
     __slots__ = ()
+
+
+def _steps(layer: _Recurrent, x: Shape) -> Extent:
+    """Length of a sequence."""
+    return x[1 if layer.batch_first else 0]
 
 
 def _check_nonlinearity(value: object) -> None:

@@ -91,7 +91,7 @@ class TableConv2d(nn.Module):
         """(N, C, H, W) to (N, K, H − R + 1, W − S + 1)."""
         sums = functional.conv2d(x[:, self.seen], self.weight[:, None], groups=len(self.seen))
         output = self.bias[:, None, None].expand(len(x), -1, *sums.shape[2:])
-        return output.index_add(1, torch.tensor(self.maps, device=x.device), sums)
+        return output.to(sums.dtype).index_add(1, torch.tensor(self.maps, device=x.device), sums)
 
 
 class RBF(nn.Module):
