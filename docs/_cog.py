@@ -22,6 +22,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from _cog_counters import causes, counter_facts, counters_on_networks, counters_summary
 from _cog_memory import kinds_that_do_not_state, saved_checks
 from _cog_published import errata, every_figure, filters_against_columns, published, verdicts
 from _cog_receptive import gradient_checks, stacks
@@ -35,15 +36,16 @@ from archcalc import columns, layers, units, zoo
 from archcalc.analysis import Report, Row
 from archcalc.cli import app
 from archcalc.cli import main as command_line
-from archcalc.conventions import CONVENTIONS
 from archcalc.errors import ShapeError
 from archcalc.layers import KINDS, Conv2d, Linear
 from archcalc.working import Equation, Worked, leaf, worked
 
 __all__ = [
+    "causes",
     "column_names",
-    "convention_causes",
-    "conventions",
+    "counter_facts",
+    "counters_on_networks",
+    "counters_summary",
     "crosscheck",
     "errata",
     "every_figure",
@@ -111,7 +113,7 @@ def run(*commands: str) -> None:
     """The commands and what they print, in a fence; tables in the characters of a terminal."""
     print("```console")
     for command in commands:
-        drawn = command.split()[0] in ("list", "show", "compare", "check") and "--format" not in command
+        drawn = command.split()[0] not in ("explain", "export", "code") and "--format" not in command
         print(f"$ archcalc {command}")
         print(call(f"{command} --unicode" if drawn else command), end="")
     print("```")
@@ -294,28 +296,6 @@ def _summary(kind: type) -> str:
 def operations() -> None:
     """Every operation that a ledger may hold."""
     _markdown(("operation", "name in tables"), ((f"`{op}`", name) for op, name in columns.OPERATIONS.items()))
-
-
-def conventions() -> None:
-    """Every convention: name, header, meaning, source."""
-    rows = (
-        (f"`{rule.name}`", rule.header, rule.factor, rule.meaning, rule.source)
-        for rule in CONVENTIONS.values()
-    )  # fmt: skip
-    _markdown(("name", "header", "for each MAC", "what it counts", "source"), rows, right=("for each MAC",))
-
-
-def convention_causes(*names: str) -> None:
-    """What each convention's causes add to the MACs of some networks."""
-    rows = []
-    for name in names:
-        report = ac.analyze(zoo.find(name).build())
-        for rule in CONVENTIONS.values():
-            for cause in rule.causes:
-                amount = sum(map(cause.amount, report.rows))
-                if amount:
-                    rows.append((f"`{name}`", f"`{rule.name}`", cause.name, amount))
-    _markdown(("network", "convention", "cause", "adds"), rows, right=("adds",))
 
 
 def json_contract(network: str, layer: str) -> None:

@@ -172,6 +172,7 @@ CONVENTIONS = (
                 defect=True,
             ),
         ),
+        activations="outputs of convolutions, fully connected layers and matrix products, by another function",
         package="fvcore",
     ),
 )

@@ -173,6 +173,8 @@ CONVENTIONS = (
                 defect=True,
             ),
         ),
+        activations="outputs of leaf modules, as memory and twice, for the gradients",
+        units="MB are 10^6 bytes, G are 10^9",
         package="torchinfo",
     ),
 )
