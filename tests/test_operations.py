@@ -9,7 +9,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.layers.operation import MatMul, Pad, Part, Permute, Reduce, Reshape, Select, Slice, broadcast, regrouped
+from archcalc.layers.operation import (
+    Bags,
+    GroupedMatMul,
+    MatMul,
+    Pad,
+    Part,
+    Permute,
+    Reduce,
+    Reshape,
+    Scattered,
+    Select,
+    Slice,
+    WeightNorm,
+    broadcast,
+    regrouped,
+)
 from archcalc.pytorch.operations import RULES
 from tests.interpreter import Ops, execute, integers
 
@@ -88,6 +103,86 @@ def test_a_view_read_from_the_shapes_gives_the_shape_again(shape: tuple[int, ...
     except SpecError:
         return
     assert Reshape("view", groups).output(shape) == (divisor, count // divisor)
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2])
+@given(shape=st.tuples(SIZE, SIZE, SIZE), seed=st.integers(0, 99))
+def test_weight_normalisation_run_literally_is_torchs(dim: int, shape: tuple[int, ...], seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    v = integers(shape, random) + 10
+    kept = tuple(size if axis == dim else 1 for axis, size in enumerate(shape))
+    g = integers(kept, random)
+    squares, roots, products = WeightNorm("weight_norm", dim).nests(shape, kept)
+    ops = Ops()
+    total = execute(squares, [v], {}, lambda index, total, x: ops.add(total, ops.mul(x, x)), ops)
+    scale = execute(roots, [total], {}, lambda index, _, x: ops.div(g[index].item(), ops.sqrt(x)), ops)
+    found = execute(products, [v], {}, lambda index, _, x: ops.mul(x, _along(scale, index)), ops)
+    torch.testing.assert_close(found, torch._weight_norm(v, g, dim))
+
+
+def _along(tensor: Tensor, index: tuple[int, ...]) -> float:
+    return tensor[tuple(min(i, size - 1) for i, size in zip(index, tensor.shape, strict=True))].item()
+
+
+@given(rows=SIZE, many=SIZE, width=SIZE, seed=st.integers(0, 99))
+def test_what_is_added_by_index_run_literally_is_torchs(rows: int, many: int, width: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    x, source = integers((rows, width), random), integers((many, width), random)
+    index = torch.randint(rows, (many,), generator=random)
+    layer = Scattered("index_add", (), (), copied=0, ops=(("add", 1),))
+    added, output = layer.nests((rows, width), (many,), (many, width))
+    found, ops = x.clone(), Ops()
+
+    def put(place: tuple[int, ...], _: float, value: float) -> float:
+        row, column = int(index[place[0]]), place[1]
+        found[row, column] = ops.add(found[row, column].item(), value)
+        return 0.0
+
+    execute(added, [source], {}, put, ops)
+    assert torch.equal(found, x.index_add(0, index, source))
+    assert (output.output, dict(output.ops)) == ((rows, width), {})
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+@given(sizes=st.lists(SIZE, min_size=1, max_size=3), width=SIZE, seed=st.integers(0, 99))
+def test_bags_run_literally_are_torchs(mode: str, sizes: list[int], width: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    table, ids = integers((5, width), random), torch.randint(5, (sum(sizes),), generator=random)
+    bags = [bag for bag, size in enumerate(sizes) for _ in range(size)]
+    finish = (("div", 1),) if mode == "mean" else ()
+    given_ = (5, width), (len(ids),), (len(sizes),)
+    layer = Bags("embedding_bag", given_, (len(sizes), width), ops=(("add", 1),), finish=finish)
+    rows, result = layer.nests(*given_)
+    sums, ops = torch.zeros(len(sizes), width, dtype=torch.float64), Ops()
+
+    def put(place: tuple[int, ...], _: float, value: float) -> float:
+        bag, column = bags[place[0]], place[1]
+        sums[bag, column] = ops.add(sums[bag, column].item(), value)
+        return 0.0
+
+    execute(rows, [table[ids]], {}, put, ops)
+    last = (lambda index, _, x: ops.div(x, sizes[index[0]])) if finish else (lambda index, _, x: x)
+    found = execute(result, [sums], {}, last, ops)
+    offsets = torch.tensor([sum(sizes[:bag]) for bag in range(len(sizes))])
+    torch.testing.assert_close(found, torch.nn.functional.embedding_bag(ids, table, offsets, mode=mode))
+
+
+@given(groups=st.lists(SIZE, min_size=1, max_size=3), c=SIZE, k=SIZE, seed=st.integers(0, 99))
+def test_a_product_in_groups_run_literally_is_torchs(groups: list[int], c: int, k: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    x, weights = integers((sum(groups), c), random), integers((len(groups), c, k), random)
+    group = [i for i, size in enumerate(groups) for _ in range(size)]
+    (nest,) = GroupedMatMul("grouped_mm").nests(tuple(x.shape), tuple(weights.shape), (len(groups),))
+    found = torch.zeros(nest.output, dtype=torch.float64)
+    macs = 0
+    for row in range(nest.loops["P"]):
+        for column in range(nest.loops["K"]):
+            for inner in range(nest.loops["C"]):
+                found[row, column] += x[row, inner] * weights[group[row], inner, column]
+                macs += 1
+    expected = torch.cat([part @ weight for part, weight in zip(torch.split(x, groups), weights, strict=True)])
+    assert torch.equal(found, expected)
+    assert macs == nest.iterations
 
 
 def test_sizes_that_are_not_there_are_refused() -> None:

@@ -407,6 +407,7 @@ def test_weight_norm() -> None:
     report = traced(module, (2, 4))
     assert report.total.macs == 2 * 4 * 3
     assert report.total.params == 3 * 4 + 3 + 3
+    assert report.uncounted == ()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -1229,9 +1230,152 @@ def test_what_is_no_module(wrong: Any) -> None:
 
 
 def test_module_that_cannot_be_copied_says_so() -> None:
-    module = Calls(lambda s, x: x, lock=threading.Lock())
+    module = Calls(lambda s, x: x, numbers=(i for i in range(3)))
     with pytest.raises(TraceError, match="cannot be copied"):
         trace(module, (1, 3))
+
+
+def test_module_that_holds_a_lock_and_a_python_module() -> None:
+    module = Calls(lambda s, x: s.fc(x), fc=nn.Linear(3, 4), lock=threading.Lock(), library=copy)
+    assert traced(module, (2, 3)).total.macs == 24
+
+
+def test_compiled_modules() -> None:
+    compiled = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    compiled.compile()
+    assert traced(compiled, (2, 3)).total.macs == 24
+    assert compiled._compiled_call_impl is not None
+    assert traced(torch.compile(nn.Linear(3, 4)), (2, 3)).total.macs == 24
+
+
+# Functional transforms
+
+
+def test_vmap_counts_every_call_and_keeps_the_edges() -> None:
+    module = Calls(lambda s, x: torch.vmap(s.fc)(x), fc=nn.Linear(3, 4))
+    report = traced(module, (5, 2, 3))
+    assert report.total.macs == 5 * 2 * 3 * 4 == flop_counter_macs(module, meta(5, 2, 3))
+    reached = _reached(report)
+    assert {"input", "fc.weight", "fc.bias"} <= reached
+
+
+def test_functional_call_takes_the_tensors_it_is_given() -> None:
+    module = Calls(
+        lambda s, x: torch.func.functional_call(s.fc, {"weight": s.a @ s.b}, (x,)),
+        fc=nn.Linear(3, 4),
+        a=parameter(4, 5),
+        b=parameter(5, 3),
+    )
+    report = traced(module, (2, 3))
+    assert report.total.macs == 4 * 5 * 3 + 2 * 3 * 4
+    assert {"input", "a", "b", "fc.bias"} <= _reached(report)
+    assert "fc.weight" not in _reached(report)
+
+
+def _reached(report: Report) -> set[str]:
+    """The nodes that the output depends on."""
+    found: set[str] = set()
+    waiting = list(report.network.outputs)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += report.network[name].inputs
+    return found
+
+
+def test_every_parameter_with_a_gradient_is_reached() -> None:
+    module = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)
+    reached = _reached(traced(module, [(1, 3, 8), (1, 5, 8)]))
+    module.eval()(torch.rand(1, 3, 8), torch.rand(1, 5, 8)).sum().backward()
+    names = {name for name, one in module.named_parameters() if one.grad is not None}
+    assert len(names) == 18
+    assert {name if "attn.in_" in name else name.rpartition(".")[0] for name in names} <= reached | {
+        f"{attention}.out_proj" for attention in ("self_attn", "multihead_attn")
+    }
+
+
+def test_error_of_many_lines_is_cut_short() -> None:
+    class Long(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("the first reason; " + "and another; " * 1000)
+
+    with pytest.raises(TraceError, match="received 1×3 and failed: the first reason; ") as caught:
+        trace(Long(), (1, 3))
+    assert len(str(caught.value)) < 1000
+
+
+# Without a batch, and layers that are called otherwise than their kind assumes
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "macs"),
+    [
+        (nn.Conv2d(3, 4, 3), (3, 6, 5), 4 * 4 * 3 * 27),
+        (nn.Sequential(nn.Conv1d(3, 4, 3), nn.AvgPool1d(2), nn.MaxPool1d(1)), (3, 6), 4 * 4 * 9),
+        (nn.Sequential(nn.Conv3d(2, 4, 2), nn.MaxPool3d(2), nn.AdaptiveAvgPool3d(1)), (2, 5, 5, 5), 4 * 64 * 16),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveMaxPool2d(2), nn.AvgPool2d(2)), (3, 6, 6), 36 * 12),
+        (nn.ConvTranspose2d(3, 4, 3, 2), (3, 6, 5), 30 * 3 * 4 * 9),
+        (nn.LSTM(3, 4, 2, bidirectional=True), (5, 3), 5 * 2 * 16 * ((3 + 4) + (8 + 4))),
+        (nn.GRU(3, 4, batch_first=True), (5, 3), 5 * 12 * 7),
+        (nn.LSTMCell(3, 4), (3,), 16 * 7),
+        (nn.Bilinear(3, 5, 4), (3,), 3 * 5 * 4 + 5 * 4),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_without_a_batch(module: nn.Module, shape: tuple[int, ...], macs: int) -> None:
+    inputs = [shape, (5,)] if isinstance(module, nn.Bilinear) else [shape]
+    report = traced(module, inputs)
+    assert report.uncounted == ()
+    assert report.total.macs == macs
+    found = module.eval()(*[torch.zeros(one) for one in inputs])
+    assert report.output == tuple((found if isinstance(found, Tensor) else found[0]).shape)
+
+
+def test_packed_sequences() -> None:
+    def run(s: Any, x: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, [5, 3, 2], batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(s.rnn(packed)[0], batch_first=True)[0]
+
+    report = traced(Calls(run, rnn=nn.LSTM(3, 4, batch_first=True)), (3, 5, 3))
+    assert report.total.macs == (5 + 3 + 2) * 16 * 7
+    assert (report.output, report.uncounted) == ((3, 5, 4), ())
+
+
+def test_embedding_bags_with_offsets_and_weights() -> None:
+    ids = torch.tensor([1, 2, 3, 4, 5])
+    summed = traced(nn.EmbeddingBag(10, 4, mode="sum"), [ids, torch.tensor([0, 2])])
+    assert (dict(summed.total.ledger), summed.output, summed.uncounted) == ({"add": 20}, (2, 4), ())
+    mean = traced(nn.EmbeddingBag(10, 4), [ids, torch.tensor([0, 2])])
+    assert dict(mean.total.ledger) == {"add": 20, "div": 8}
+    weighted = traced(nn.EmbeddingBag(10, 4, mode="sum"), [ids[None]], per_sample_weights=torch.ones(1, 5))
+    assert (weighted.total.macs, weighted.output, weighted.uncounted) == (20, (1, 4), ())
+
+
+def test_transposed_convolution_with_an_output_size() -> None:
+    module = Calls(lambda s, x: s.up(x, output_size=(8, 8)), up=nn.ConvTranspose2d(3, 4, 2, 3))
+    report = traced(module, (1, 3, 3, 3))
+    assert (report.output, report.total.macs, report.uncounted) == ((1, 4, 8, 8), 9 * 3 * 4 * 4, ())
+
+
+def test_activations_in_place_that_have_no_such_option() -> None:
+    report = traced(Calls(lambda s, x: s.fc(x).tanh_().sigmoid_(), fc=nn.Linear(3, 4)), (2, 3))
+    assert dict(report.total.ledger) == {"mac": 24, "bias_add": 8, "tanh": 8, "exp": 8, "add": 8, "div": 8}
+    assert report.total.activations == 6 + 8
+
+
+def test_tensors_of_no_elements_are_joined_with_any() -> None:
+    report = traced(Calls(lambda s, x: torch.cat([torch.zeros(0, device=x.device), x], -1)), (2, 3))
+    assert (report.uncounted, report.output) == ((), (2, 3))
+
+
+def test_experts_with_matrices_of_their_own() -> None:
+    def run(s: Any, x: Tensor) -> Tensor:
+        return torch._grouped_mm(x, s.w, offs=torch.tensor([2, 6], dtype=torch.int32, device=x.device))
+
+    module = Calls(run, w=nn.Parameter(torch.zeros(2, 16, 8, dtype=torch.bfloat16)))
+    report = traced(module, (6, 16))
+    assert (report.total.macs, report.output, report.uncounted) == (6 * 16 * 8, (6, 8), ())
 
 
 class _Scale(nn.Module):

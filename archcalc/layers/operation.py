@@ -168,6 +168,20 @@ class MatMul(_Operation):
         return (product, elementwise(product.output, finish)) if finish else (product,)
 
 
+class GroupedMatMul(MatMul):
+    """Rows in groups, those of each multiplied with its own matrix: P·K·C multiply-accumulates whatever the groups.
+
+    >>> GroupedMatMul("_grouped_mm").nests((32, 64), (4, 64, 128), (4,))[0].iterations
+    262144
+    """
+
+    __slots__ = ()
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """The product."""
+        return MatMul.nests(self, *inputs[:2])
+
+
 @dataclass(frozen=True, slots=True)
 class Reshape(_View):
     """The same elements under other axes: runs of input axes merged, or split into sizes that are baked in.
@@ -315,6 +329,66 @@ class Recorded(_Operation):
         return self.shape
 
 
+@dataclass(frozen=True, slots=True)
+class Scattered(Recorded):
+    """Each element of one input, by default the last, is taken together with the output's element that an index says.
+
+    >>> Scattered("index_add", copied=0, ops=(("add", 1),)).nests((8, 64), (20,), (20, 64))[0].iterations
+    1280
+    """
+
+    ops: Ops = ()
+    source: int = -1
+
+    def keeps(self, *inputs: Shape) -> None:
+        """It is not stated."""
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """One visit of every element that is put somewhere; the output that it makes."""
+        return elementwise(inputs[self.source], dict(self.ops)), elementwise(self.output(*inputs), {})
+
+
+@dataclass(frozen=True, slots=True)
+class Bags(Recorded):
+    """Rows of a table, looked up by L ids and taken together bag by bag; each is multiplied where ids are weighted.
+
+    >>> shapes = (1000, 64), (20,), (2,)
+    >>> Bags("embedding_bag", shapes, (2, 64), ops=(("add", 1),)).nests(*shapes)[0].iterations
+    1280
+    """
+
+    ops: Ops = ()
+    finish: Ops = ()
+
+    def keeps(self, *inputs: Shape) -> None:
+        """It is not stated."""
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """One visit of every number of the row of every id; the output, of a mean with a division."""
+        table, ids = inputs[:2]
+        return elementwise((*ids, table[-1]), dict(self.ops)), elementwise(self.output(*inputs), dict(self.finish))
+
+
+@dataclass(frozen=True, slots=True)
+class WeightNorm(_Operation):
+    """A weight as direction and length, w = g·v/‖v‖ along one axis (Salimans & Kingma 2016, equation 2).
+
+    >>> [nest.iterations for nest in WeightNorm("weight_norm").nests((8, 3, 5), (8, 1, 1))]
+    [120, 8, 120]
+    """
+
+    dim: int = 0
+
+    local: ClassVar[bool] = False
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """The sums of squares; of each the root, and the length divided by it; the products."""
+        v = inputs[0]
+        others = tuple(axis for axis in range(len(v)) if axis != self.dim)
+        squares, roots = Reduce("norm", (("mul", 1), ("add", 1)), others, True, (("sqrt", 1), ("div", 1))).nests(v)
+        return squares, roots, elementwise(v, {"mul": 1})
+
+
 class Uncounted(Recorded):
     """An operation there is no rule for."""
 
@@ -364,6 +438,33 @@ class Functional(Layer):
     def output(self, *inputs: Shape) -> Shape:
         """The layer's output."""
         return self.layer.output(inputs[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Unbatched(Layer):
+    """A layer of images on one image, without the axis of the batch.
+
+    >>> from archcalc.layers import MaxPool2d
+    >>> Unbatched(MaxPool2d(2)).output((64, 8, 8))
+    (64, 4, 4)
+    """
+
+    layer: Layer
+
+    local: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        """The layer's kind."""
+        return self.layer.kind
+
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
+        """As the layer."""
+        return self.layer.keeps((1, *inputs[0]))
+
+    def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
+        """The layer's, without the loop over the batch."""
+        return tuple(map(_without_batch, self.layer.nests((1, *inputs[0]))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,6 +612,15 @@ def regrouped(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[tuple[tu
                 continue
             raise SpecError(f"a view of {before} as {after} can be read in several ways")
     return tuple(groups)
+
+
+def _without_batch(nest: Nest) -> Nest:
+    operands = tuple(
+        operand._replace(axes=tuple(axis for axis in operand.axes if axis != ("N",))) for operand in nest.operands
+    )
+    return nest._replace(
+        loops={letter: size for letter, size in nest.loops.items() if letter != "N"}, operands=operands
+    )
 
 
 def _flowing(operand: Operand) -> Operand:

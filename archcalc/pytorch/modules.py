@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -52,6 +52,13 @@ def layer_of(module: nn.Module) -> Layer | None:
         if base.__module__.startswith(_HOMES) and base.__name__ in KINDS:
             return None if _overrides(type(module), base) else _converted(module, KINDS[base.__name__])
     return None
+
+
+def plain(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a module is called as its layer kind assumes: without offsets, weights of samples or an output size."""
+    if not isinstance(module, nn.EmbeddingBag | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return True
+    return sum(value is not None for value in (*args, *kwargs.values())) == 1
 
 
 def _overrides(cls: type, base: type) -> bool:

@@ -10,9 +10,11 @@ from torch import Tensor
 from archcalc.errors import SpecError
 from archcalc.layers import KINDS, Add, Concat, Flatten, Layer
 from archcalc.layers.operation import (
+    Bags,
     Baked,
     Elementwise,
     Functional,
+    GroupedMatMul,
     MatMul,
     Pad,
     Part,
@@ -20,9 +22,12 @@ from archcalc.layers.operation import (
     Recorded,
     Reduce,
     Reshape,
+    Scattered,
     Select,
     Slice,
+    Unbatched,
     Uncounted,
+    WeightNorm,
     regrouped,
 )
 
@@ -133,6 +138,7 @@ _ELEMENTWISE: dict[str, dict[str, int]] = {
     "clamp": {"cmp": 2},
     "clamp_min": {"cmp": 1},
     "clamp_max": {"cmp": 1},
+    "linalg_cross": {"mul": 2, "add": 1},
     "where": {},
     "masked_fill": {},
     **{name: {"cmp": 1} for name in ("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf")},
@@ -176,14 +182,20 @@ _ACTIVATIONS = {
 }
 
 
+_IN_PLACE = {kind for kind, _ in _ACTIVATIONS.values() if "inplace" in KINDS[kind].__dataclass_fields__}
+
+
 @operation(*_ACTIVATIONS)
 def _activation(call: Call) -> Layer:
     kind, names = _ACTIVATIONS[call.name]
     values = {name: call.argument(i, name) for i, name in enumerate(names, start=1)}
     fields = {name: value for name, value in values.items() if value is not None}
-    if call.inplace:
-        fields["inplace"] = True
-    return KINDS[kind](**fields)
+    if not call.inplace:
+        return KINDS[kind](**fields)
+    if kind in _IN_PLACE:
+        return KINDS[kind](**fields, inplace=True)  # type: ignore[call-arg]
+    (nest,) = KINDS[kind](**fields).nests(call.given[0])
+    return Elementwise(call.name, tuple(nest.ops.items()), inplace=True)
 
 
 @operation("_prelu_kernel", "rrelu_with_noise")
@@ -216,6 +228,18 @@ def _product(call: Call) -> Layer:
 def _added_product(call: Call) -> Layer:
     beta, alpha = call.argument(3, "beta", 1), call.argument(4, "alpha", 1)
     return MatMul(call.name, added=beta != 0, scaled=(alpha != 1) + (beta not in (0, 1)))
+
+
+@operation("_grouped_mm")
+@_real
+def _grouped_product(call: Call) -> Layer:
+    """Rows in groups, each multiplied with a matrix of its own; other forms have no rule."""
+    return GroupedMatMul("grouped_mm") if [len(shape) for shape in call.given[:2]] == [2, 3] else unknown(call)
+
+
+@operation("_weight_norm_interface")
+def _weight_norm(call: Call) -> Layer:
+    return WeightNorm("weight_norm", call.argument(2, "dim", 0))
 
 
 _REDUCTIONS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
@@ -308,7 +332,18 @@ def _embedding(call: Call) -> Layer:
     return _moved(call)
 
 
+def _of_images(rule: Rule) -> Rule:
+    """The rule for images of the rank in the operation's name, in a batch or one alone."""
+
+    def both(call: Call) -> Layer:
+        layer = rule(call)
+        return Unbatched(layer) if f"{len(call.given[0]) - 1}d" in call.name else layer
+
+    return both
+
+
 @operation("max_pool2d_with_indices", "max_pool3d_with_indices")
+@_of_images
 def _max_pool(call: Call) -> Layer:
     rank = 3 if "3d" in call.name else 1 if "1d" in call.name else 2
     kernel = _per_axis(call.args[1], rank)
@@ -322,6 +357,7 @@ def _max_pool(call: Call) -> Layer:
 
 
 @operation("avg_pool2d", "avg_pool3d")
+@_of_images
 def _avg_pool(call: Call) -> Layer:
     rank = int(call.name[8])
     kernel = _per_axis(call.args[1], rank)
@@ -335,6 +371,7 @@ def _avg_pool(call: Call) -> Layer:
 
 
 @operation("_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
+@_of_images
 def _adaptive_avg_pool(call: Call) -> Layer:
     rank = int(call.name[-2])
     return KINDS[f"AdaptiveAvgPool{rank}d"](tuple(call.args[1]))  # type: ignore[call-arg]
@@ -343,7 +380,10 @@ def _adaptive_avg_pool(call: Call) -> Layer:
 @operation("cat")
 def _cat(call: Call) -> Layer:
     dim = call.argument(1, "dim", 0)
-    return Concat(dim) if len(call.inputs) > 1 else _alike(call)
+    full = [i for i, shape in enumerate(call.given) if shape != (0,)]  # torch joins tensors of no elements with any
+    if len(full) == 1:
+        return Recorded("cat", (), tuple(call.output.shape), copied=full[0])
+    return Concat(dim) if len(full) == len(call.given) else _moved(call)
 
 
 @operation("view", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze")
@@ -395,11 +435,11 @@ def _alike(call: Call) -> Layer:
 @operation("slice")
 def _slice(call: Call) -> Layer:
     size = call.given[0][call.argument(1, "dim", 0)]
-    stop = call.argument(3, "end")
+    start, stop = call.argument(2, "start") or 0, call.argument(3, "end")
     return Slice(
         "slice",
         call.argument(1, "dim", 0),
-        call.argument(2, "start") or 0,
+        start if start >= -size else 0,
         None if stop is None or stop > size else stop,
         call.argument(4, "step", 1),
     )
@@ -431,7 +471,34 @@ def _index_put(call: Call) -> Layer:
     return unknown(call) if call.argument(3, "accumulate", False) else _alike(call)
 
 
+@operation("index_add", "scatter_add")
+@_real
+def _added_to(call: Call) -> Layer:
+    """An index as large as what it adds is what is visited: scatter_add's source may be larger."""
+    scaled = (("mul", 1),) if call.kwargs.get("alpha", 1) != 1 else ()
+    source = -1 if call.name == "index_add" else 1
+    shape = tuple(call.output.shape)
+    return Scattered(call.name, (), shape, call.inplace, 0, (("add", 1), *scaled), source)
+
+
+@operation("col2im")
+@_real
+def _col2im(call: Call) -> Layer:
+    """The sum of the windows that overlap (torch.nn.Fold)."""
+    return Scattered(call.name, call.given, tuple(call.output.shape), ops=(("add", 1),))
+
+
+@operation("_embedding_bag", "_embedding_bag_forward_only")
+def _embedding_bag(call: Call) -> Layer:
+    taken = ({"add": 1}, {"add": 1}, {"cmp": 1})[call.argument(4, "mode", 0)]
+    taken = taken if call.argument(6, "per_sample_weights") is None else {"mac": 1}
+    finish = {"div": 1} if call.argument(4, "mode", 0) == 1 else {}
+    ops = tuple(taken.items()), tuple(finish.items())
+    return Bags("embedding_bag", call.given, tuple(call.output.shape), False, -1, *ops)
+
+
 @operation("adaptive_max_pool2d", "adaptive_max_pool3d")
+@_of_images
 def _adaptive_max_pool(call: Call) -> Layer:
     return KINDS[f"AdaptiveMaxPool{call.name[-2]}d"](tuple(call.args[1]))  # type: ignore[call-arg]
 
@@ -446,6 +513,7 @@ _MOVES = (
     *("as_strided", "diagonal", "rot90", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "resize", "set"),
     *(f"{mode}_pad{rank}d" for mode in ("reflection", "replication") for rank in (1, 2, 3)),
     *(
+        "_pack_padded_sequence",
         "view_as_real",
         "view_as_complex",
         "complex",

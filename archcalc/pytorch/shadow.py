@@ -1,7 +1,9 @@
 """Shadows: copies of modules whose parameters and buffers have shapes but no data. The module is never touched."""
 
 import copy
+import threading
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,6 +24,8 @@ def shadow_of(module: nn.Module, device: torch.device) -> nn.Module:
         shadow = _copied(module, memo)
     except Exception as error:
         raise TraceError(f"{type(module).__name__} cannot be copied, which tracing needs: {error}") from error
+    for part in shadow.modules():
+        part.__dict__.pop("_compiled_call_impl", None)  # module.compile(): what is compiled is the original
     return shadow.eval()
 
 
@@ -48,7 +52,9 @@ def _copied(part: nn.Module, memo: dict[int, Any]) -> nn.Module:
         if name == "_modules":
             parts = {key: None if one is None else _copied(one, memo) for key, one in value.items()}
             twin.__dict__[name] = type(value)(parts)
-        elif isinstance(value, _ATOMS) or (isinstance(value, tuple) and all(isinstance(one, _ATOMS) for one in value)):
+        elif isinstance(value, _ATOMS + _SHARED) or (
+            isinstance(value, tuple) and all(isinstance(one, _ATOMS) for one in value)
+        ):
             twin.__dict__[name] = value
         else:
             twin.__dict__[name] = type(value)() if isinstance(value, dict) and not value else copy.deepcopy(value, memo)
@@ -56,6 +62,9 @@ def _copied(part: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 _ATOMS = (int, float, str, type(None))
+_SHARED = (ModuleType, type(threading.Lock()), type(threading.RLock()))
+"""What cannot be copied, and does no harm where it is shared."""
+
 _COPYING = ("__setstate__", "__getstate__", "__reduce_ex__", "__reduce__", "__new__")
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from textwrap import shorten
 from types import FrameType
 from typing import Any
 
@@ -90,8 +91,6 @@ def _run(
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes nodes down as modules and operations run; knows which node every tensor came from."""
 
-    supports_higher_order_operators = True
-
     def __init__(self, module: nn.Module, name: str):
         super().__init__()  # type: ignore[no-untyped-call]
         self.module, self.name = module, name
@@ -104,7 +103,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.expected: Shape = ()
         self.functions: tuple[str, ...] = ()
         self.called = "name"
-        self.weighs, self.worded = True, False
+        self.weighs, self.worded, self.dropout = True, False, 0.0
         self.ways = _ways(module)
         self.classes = _classes(module)
         self.raised: tuple[BaseException | None, Any] = (None, None)
@@ -208,7 +207,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         received = " and ".join(map(units.shape, given)) or "no tensor"
         weight = getattr(part, "weight", None)
         held = f" (its weight is {units.shape(weight.shape)})" if isinstance(weight, Tensor) else ""
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = shorten(str(error), 600, placeholder=" …") or type(error).__name__
         where = f"{self.name}: {path} ({type(part).__name__})" if path else f"{self.name} ({type(part).__name__})"
         return f"{where} received {received}{held} and failed: {reason}"
 
@@ -251,7 +250,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given: tuple[tuple[int, ...], ...],
         result: Any,
     ) -> None:
-        namespace, _, qualified = func.name().rpartition("::")
+        namespace, _, qualified = func.name().partition("::")
         name = qualified.partition(".")[0]
         outputs = list(held_tensors(result))
         if not outputs:
@@ -268,6 +267,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         functions = self._functions(name, inputs)
         ways = self.ways[id(self.stack[-1][1])] if self.stack else 1
         origin = Origin(self.classes[path], functions, self.called, ways=ways, worded=self.worded)
+        if "attention" in functions[0]:
+            origin = replace(origin, order=_order(outputs[0]), dropout=self.dropout)
         node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, origin=origin)
         if inplace and inputs and inputs[0]._base is not None:
             self._written(inputs[0]._base, node, path)
@@ -391,6 +392,7 @@ class _Functions(TorchFunctionMode):
             return func(*args, **kwargs)
         recorder.functions, recorder.weighs = (_function_name(func),), kwargs.get("need_weights", True)
         recorder.called = _how_called(func, sys._getframe(1))
+        recorder.dropout = float(args[10]) if recorder.functions == (ATTENTION,) and len(args) > 10 else 0.0
         recorder.worded = any(isinstance(one, str) and one in ("same", "valid") for one in (*args, *kwargs.values()))
         try:
             return func(*args, **kwargs)
@@ -423,6 +425,11 @@ def _function_name(func: Any) -> str:
     if getattr(torch.nn.functional, name, None) is func and getattr(torch, name, None) is not func:
         return f"functional.{name}"
     return f"Tensor.{name}" if getattr(torch.Tensor, name, None) is func else name
+
+
+def _order(x: Tensor) -> tuple[int, ...]:
+    """The axes of a tensor, slowest in memory first."""
+    return tuple(sorted(range(x.dim()), key=lambda axis: (-x.stride(axis), x.shape[axis] == 1)))
 
 
 def _ways(module: nn.Module) -> Counter[int]:
