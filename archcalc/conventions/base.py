@@ -36,8 +36,7 @@ class Cause:
 class Convention:
     """A way of counting: `factor` for each MAC and what the causes add; in words, what is done with all else.
 
-    `param_causes` say likewise what is added to the parameters. `package` is the distribution that counts so, none
-    where the convention is known from documents.
+    `param_causes` say likewise what is added to the parameters.
     """
 
     name: str
@@ -50,7 +49,6 @@ class Convention:
     param_causes: tuple[Cause, ...] = ()
     activations: str = "not counted"
     units: str = "plain numbers"
-    package: str = ""
 
     def count(self, row: Row) -> Extent:
         """The number of one row."""

@@ -54,6 +54,5 @@ CONVENTIONS = (
             ),
         ),
         units="multiples of 1000 (KMACs, MMACs, GMACs)",
-        package="calflops",
     ),
 )

@@ -17,6 +17,5 @@ CONVENTIONS = (
         "deepspeed.profiling.flops_profiler, 0.19.8",
         causes=shared_causes(_PRODUCTS),
         units="multiples of 1000 (KMACs, MMACs, GMACs)",
-        package="deepspeed",
     ),
 )

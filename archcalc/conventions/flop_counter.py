@@ -21,6 +21,5 @@ CONVENTIONS = (
             ),
         ),
         params="not counted",
-        package="torch",
     ),
 )

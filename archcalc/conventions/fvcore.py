@@ -173,6 +173,5 @@ CONVENTIONS = (
             ),
         ),
         activations="outputs of convolutions, fully connected layers and matrix products, by another function",
-        package="fvcore",
     ),
 )

@@ -209,6 +209,5 @@ CONVENTIONS = (
                 defect=True,
             ),
         ),
-        package="thop",
     ),
 )

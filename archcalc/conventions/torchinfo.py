@@ -175,6 +175,5 @@ CONVENTIONS = (
         ),
         activations="outputs of leaf modules, as memory and twice, for the gradients",
         units="MB are 10^6 bytes, G are 10^9",
-        package="torchinfo",
     ),
 )

@@ -49,6 +49,5 @@ CONVENTIONS = (
                 "parameter, such as a part of one, makes them unknown.",
             ),
         ),
-        package="torchlens",
     ),
 )

@@ -137,6 +137,5 @@ CONVENTIONS = (
             ),
         ),
         units="multiples of 1000; memory in MiB, called Mb",
-        package="torchscan",
     ),
 )
