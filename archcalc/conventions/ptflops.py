@@ -263,7 +263,6 @@ ATEN = Convention(
     params="parameters that are trained, each once",
     param_causes=(FROZEN,),
     units="multiples of 1000 (KMac, MMac, GMac)",
-    package="ptflops",
 )
 
 _HOOKS = (
@@ -387,7 +386,6 @@ PYTORCH = Convention(
     params="parameters that are trained, each once",
     param_causes=(FROZEN,),
     units="multiples of 1000 (KMac, MMac, GMac)",
-    package="ptflops",
 )
 
 CONVENTIONS = (PYTORCH, ATEN)
