@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from archcalc import zoo
+from archcalc import analyze, zoo
 from archcalc.errors import CheckError, InputError
 from archcalc.graph import Builder, Network, Node
 from archcalc.layers import (
@@ -348,3 +348,43 @@ def test_several_inputs_and_outputs_are_built() -> None:
     assert torch.equal(convolved, module.get_submodule("conv")(total))
     with pytest.raises(ValueError, match="shorter"):
         module(a)
+
+
+class _Mixed(nn.Module):
+    """Operations between layers that their rows determine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.gate = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([self.conv(x)], 1)
+        y = y * torch.sigmoid(self.gate(y.mean((2, 3))))[:, :, None, None] + y.amax(1, keepdim=True)
+        y = torch.maximum(y[:, :, 1::2], y[:, :, -6::2]).permute(0, 2, 3, 1)
+        z = y.flatten(1, 2)
+        return torch.bmm(z, z.transpose(1, 2).contiguous())
+
+
+def test_operations_between_layers_are_built() -> None:
+    module = _Mixed().eval()
+    network = trace(module, (2, 3, 8, 8))
+    built = build(network)
+    built.load_state_dict(module.state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(built.eval()(x), module(x))
+    again, total = analyze(trace(built, (2, 3, 8, 8))), analyze(network).total
+    assert (again.total.ledger, again.total.params) == (total.ledger, total.params)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [lambda x: x * 2, lambda x: x - x, lambda x: x[:, 0], lambda x: torch.add(x, x, alpha=2), lambda x: x.roll(1)],
+)
+def test_operations_with_arguments_that_a_row_lacks_are_refused(run: Callable[[Tensor], Tensor]) -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return run(x)
+
+    with pytest.raises(CheckError, match="no real layer can be built of it"):
+        build(trace(Net(), (2, 3, 4, 4)))

@@ -1,7 +1,8 @@
 """Build: a network as a real torch module whose submodules and `state_dict` are named as its layers are."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,8 @@ from archcalc.analysis import analyze
 from archcalc.errors import CheckError, InputError
 from archcalc.extents import Shape, as_shape
 from archcalc.graph import Network, Node
-from archcalc.layers import Input
+from archcalc.layers import Input, Layer
+from archcalc.layers.operation import Elementwise, MatMul, Ops, Permute, Recorded, Reduce, Reshape, Slice
 from archcalc.overwriting import overwriting
 from archcalc.pytorch.attention import (
     ClassToken,
@@ -109,6 +111,52 @@ class RBF(nn.Module):
         return (x[:, None] - self.centres).square().sum(-1)
 
 
+class Operation(nn.Module):
+    """One of torch's operations, as `archcalc.layers.operation` states it."""
+
+    def __init__(self, layer: Layer, run: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.layer, self.run = layer, run
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """What the operation gives."""
+        return self.run(*inputs)
+
+    def extra_repr(self) -> str:
+        """The operation."""
+        return str(self.layer)
+
+
+def _operation(layer: Layer, inputs: int, *, in_place: bool) -> Callable[..., Tensor] | None:
+    """The function of an operation that its layer determines: a product by a number, say, is not."""
+    match layer:
+        case Elementwise(op=op) if inputs == 2 and layer.ops == _ELEMENTWISE.get(op):
+            return getattr(Tensor, f"{op}_" if in_place and layer.inplace else op)  # type: ignore[no-any-return]
+        case Reduce(op="sum" | "mean" | "amax" | "amin" as op, dims=dims, keepdim=keepdim):
+            return partial(getattr(torch, op), dim=dims, keepdim=keepdim)
+        case Permute(dims=dims):
+            return partial(torch.permute, dims=dims)
+        case Reshape():
+            return lambda x: x.reshape(layer.output(tuple(x.shape)))
+        case Slice(dim=dim, start=start, stop=stop, step=step):
+            return lambda x: x[(*(slice(None),) * (dim % x.ndim), slice(start, stop, step))]
+        case Recorded(op="cat" | "clone", copied=0) if inputs == 1:
+            return torch.clone
+        case MatMul(op="mm" | "bmm" | "mv" | "dot" as op):
+            return getattr(torch, op)  # type: ignore[no-any-return]
+        case _:
+            return None
+
+
+_ELEMENTWISE: dict[str, Ops] = {
+    "add": (("add", 1),),
+    "mul": (("mul", 1),),
+    "maximum": (("cmp", 1),),
+    "minimum": (("cmp", 1),),
+}
+"""Operations on two tensors that have no further argument where their cost is this."""
+
+
 _OWN = (
     *(Add, Concat, Subsample, PadChannels, TableConv2d, RBF),
     *(MultiheadAttention, ImageToTokens, ClassToken, PositionalEmbedding, TakeToken),
@@ -194,6 +242,9 @@ def whole_shape(network: Network, shape: Sequence[Any] | None = None) -> tuple[i
 def _module(node: Node, inputs: tuple[Shape, ...], *, in_place: bool) -> nn.Module:
     kind = node.layer.kind
     made = KINDS.get(kind) or getattr(nn, kind, None)
+    run = _operation(node.layer, len(inputs), in_place=in_place)
+    if run is not None:
+        return Operation(node.layer, run)
     if not (isinstance(made, type) and issubclass(made, nn.Module)):
         raise CheckError(f"{node.name}: torch.nn has no module {kind}, so no real layer can be built of it")
     arguments = node.layer.arguments(*inputs)
