@@ -1248,6 +1248,16 @@ def test_compiled_modules() -> None:
     assert traced(torch.compile(nn.Linear(3, 4)), (2, 3)).total.macs == 24
 
 
+def test_what_is_written_through_one_view_is_read_through_another() -> None:
+    def run(s: Any, x: Tensor, y: Tensor) -> Tensor:
+        view = torch.zeros_like(x).view(4, 3)
+        view[:, 0] = s.fc(y)[0]
+        return view.sum()
+
+    report = traced(Calls(run, fc=nn.Linear(3, 4)), [(2, 6), (1, 3)])
+    assert {"input2", "fc"} <= _reached(report)
+
+
 # Functional transforms
 
 

@@ -222,7 +222,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             ]
             if left:
                 those = tuple((key, role, tuple(tensor.shape)) for key, role, tensor in left)
-                held = tuple(Held(key, tuple(tensor.shape), tensor.requires_grad) for key, _, tensor in left)
+                held = tuple(_held(key, tensor) for key, _, tensor in left)
                 name = self._add(path or self.name, Unused(type(part).__name__, those), (), None, path, held)
                 self.counted |= {id(tensor): name for _, _, tensor in left}
         return Network(self.name, tuple(map(self._completed, self.nodes)), tuple(dict.fromkeys(outputs)))
@@ -271,7 +271,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             origin = replace(origin, order=_order(outputs[0]), dropout=self.dropout)
         node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, origin=origin)
         if inplace and inputs and inputs[0]._base is not None:
-            self._written(inputs[0]._base, node, path)
+            self._written(inputs[0], node, path)
         for call in calls[1:]:
             if name in operations.PARTS:
                 self._add(label, self._checked(call), sources, call.output, path, origin=origin)
@@ -289,18 +289,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return ATTENTION, op if self.weighs else "functional.scaled_dot_product_attention"
         return self.functions
 
-    def _written(self, whole: Tensor, node: str, path: str) -> None:
-        """A node has written a part of a tensor: what reads the tensor from now on reads what was written too."""
+    def _written(self, part: Tensor, node: str, path: str) -> None:
+        """A node has written a part of a tensor: what reads it, or another view of it, from now on reads that too."""
+        whole = part._base
+        assert whole is not None
         shape, before = tuple(whole.shape), self._source(whole)
+        label = f"{path}.write" if path else "write"
         layer = Recorded("write", (), shape, view=True, copied=0)
-        self._add(
-            f"{path}.write" if path else "write",
-            layer,
-            (before, node),
-            whole,
-            path,
-            origin=Origin(self.classes[path], ("write",)),
-        )
+        origin = Origin(self.classes[path], ("write",))
+        written = self._add(label, layer, (before, node), whole, path, origin=origin)
+        for key, (x, _) in list(self.sources.items()):
+            if x._base is whole and x is not part:
+                del self.sources[key]
+                view = Recorded("write", (shape,), tuple(x.shape), view=True)
+                self.pending[key] = (x, label, view, written, path)
 
     def _also(self, label: str, op: str, x: Tensor, first: Tensor, node: str, path: str) -> None:
         """A further output of a node, which becomes a row if anything reads it."""
@@ -361,7 +363,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not path:
             return self._add("constant", Constant(tuple(x.shape)), (), x)
         owner, _, key = path.rpartition(".")
-        held = Held("tensor", tuple(x.shape), x.requires_grad, self.counted.get(id(x)))
+        held = _held("tensor", x, self.counted.get(id(x)))
         name = self._add(path, Parameter(tuple(x.shape), _role(key, x)), (), x, owner, (held,))
         self.counted.setdefault(id(x), name)
         return name
@@ -371,7 +373,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         held = []
         for key, tensor in (*part._parameters.items(), *part._buffers.items()):
             if tensor is not None:
-                held.append(Held(key, tuple(tensor.shape), tensor.requires_grad, self.counted.get(id(tensor))))
+                held.append(_held(key, tensor, self.counted.get(id(tensor))))
                 self.counted.setdefault(id(tensor), path)
         return tuple(held)
 
@@ -429,7 +431,8 @@ def _function_name(func: Any) -> str:
 
 def _order(x: Tensor) -> tuple[int, ...]:
     """The axes of a tensor, slowest in memory first."""
-    return tuple(sorted(range(x.dim()), key=lambda axis: (-x.stride(axis), x.shape[axis] == 1)))
+    strides: tuple[int, ...] = x.stride()
+    return tuple(sorted(range(x.dim()), key=lambda axis: -strides[axis]))
 
 
 def _ways(module: nn.Module) -> Counter[int]:
@@ -532,6 +535,11 @@ def _generators(device: torch.device) -> Sequence[int]:
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters(remove_duplicate=True)
     yield from module.named_buffers(remove_duplicate=True)
+
+
+def _held(key: str, tensor: Tensor, counted_by: str | None = None) -> Held:
+    width = None if tensor.is_floating_point() else tensor.element_size()
+    return Held(key, tuple(tensor.shape), tensor.requires_grad, counted_by, width)
 
 
 def _role(key: str, tensor: Tensor) -> Role:
