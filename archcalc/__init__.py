@@ -13,6 +13,7 @@ from archcalc.targets import torch_part
 if TYPE_CHECKING:
     from archcalc import rewrite
     from archcalc.footprint import Memory
+    from archcalc.plots.canvas import Plot
     from archcalc.verdicts import Published
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "memory",
     "operation",
+    "plot",
     "published",
     "rewrite",
     "save",
@@ -51,6 +53,16 @@ def memory(
     from archcalc import footprint
 
     return footprint.memory(target, batch=batch, dtype=dtype, optimizer=optimizer)
+
+
+def plot(*targets: Network | Report, **options: Any) -> Plot:
+    """Bars by layer of a network, or of the totals of several; see `archcalc.plots.plot`.
+
+    Raises UnknownNameError, InputError, MissingPackageError.
+    """
+    from archcalc.plots import plot
+
+    return plot(*targets, **options)
 
 
 def trace(module: Any, inputs: Any, /, **kwargs: Any) -> Network:

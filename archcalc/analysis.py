@@ -17,6 +17,7 @@ from archcalc.nest import Ledger, Nest, Role, ledger, sizes
 
 if TYPE_CHECKING:
     from archcalc.explain import Working
+    from archcalc.plots.canvas import Plot
     from archcalc.table import Table
 
 
@@ -280,6 +281,12 @@ class Report:
         from archcalc.records import report_record
 
         return report_record(self, convention)
+
+    def plot(self, **options: Any) -> Plot:
+        """Bars by layer, a panel for each quantity; see `archcalc.plots.plot`. Raises MissingPackageError."""
+        from archcalc.plots import plot
+
+        return plot(self, **options)
 
     def _repr_html_(self) -> str:
         return self.to_html()

@@ -137,7 +137,7 @@ def tabulate(
     """
     view = _View(report, columns, convention_named(convention), working=working)
     rows = matching(report, layers)
-    lines = _fold(rows, depth)
+    lines = fold(rows, depth)
     shown = lines if all_rows or not view.counts else [line for line in lines if view.costs_something(line)]
     notes = _notes(report, rows, lines, shown)
     total = view.total(Total(rows), partial=any(not row.counted for row in rows))
@@ -251,7 +251,8 @@ def matching(report: Report, layers: str | None) -> tuple[Row, ...]:
     return rows
 
 
-def _fold(rows: Sequence[Row], depth: int | None) -> list[Line]:
+def fold(rows: Sequence[Row], depth: int | None) -> list[Line]:
+    """Rows, those of a block `depth` levels deep as one line. Raises InputError for a depth below 1."""
     if depth is None:
         return list(rows)
     if depth < 1:

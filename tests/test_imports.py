@@ -11,7 +11,7 @@ import pytest
 import archcalc
 
 PACKAGE = Path(archcalc.__file__).parent
-HEAVY = ("torch", "torchvision", "fvcore", "torchinfo", "sympy", "numpy", "rich")
+HEAVY = ("torch", "torchvision", "fvcore", "torchinfo", "sympy", "numpy", "rich", "matplotlib")
 
 ANALYZE = """
 import archcalc
@@ -95,7 +95,13 @@ def test_only_the_pytorch_folder_imports_torch(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "files"), [("rich", {"table.py"}), ("sympy", {"symbols.py", "units.py"}), ("numpy", {"sweeps.py"})]
+    ("package", "files"),
+    [
+        ("rich", {"table.py"}),
+        ("sympy", {"symbols.py", "units.py"}),
+        ("numpy", {"sweeps.py"}),
+        ("matplotlib", {"plots/canvas.py"}),
+    ],
 )
 def test_other_heavy_packages_have_one_importer(package: str, files: set[str]) -> None:
     assert {path for path in importers(package) if not path.startswith("pytorch/")} <= files

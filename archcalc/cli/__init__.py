@@ -24,6 +24,7 @@ COMMANDS = {
     "receptive": "receptive",
     "memory": "memory",
     "compare": "compare",
+    "plot": "plot",
     "code": "code",
     "export": "export",
     "published": "published",

@@ -91,9 +91,14 @@ def deliver(text: str, file: Path | None) -> None:
     """Print the text, or put it into a file as a whole or not at all. Raises InputError."""
     if file is None:
         _print(text)
-        return
+    else:
+        deliver_bytes(text.encode(), file)
+
+
+def deliver_bytes(content: bytes, file: Path) -> None:
+    """Put bytes into a file as a whole or not at all. Raises InputError."""
     try:
-        _save(text, file)
+        _save(content, file)
     except OSError as error:
         raise InputError(f"cannot write {file}: {error.strerror}") from None
 
@@ -128,21 +133,21 @@ def _print(text: str) -> None:
         raise InputError(f"cannot write to standard output: {error.strerror}") from None
 
 
-def _save(text: str, output: Path) -> None:
-    """Put the text into a file that appears, or changes, only once it is complete. Raises OSError."""
+def _save(content: bytes, output: Path) -> None:
+    """Put the content into a file that appears, or changes, only once it is complete. Raises OSError."""
     place = Path(os.path.realpath(output))  # what a link leads to, not the link, is replaced
     if place.is_dir():
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
     if place.exists() and not os.access(place, os.W_OK):
         raise PermissionError(EACCES, os.strerror(EACCES))
     if output.exists() and not output.is_file():  # a device or a pipe
-        output.write_text(text, encoding="utf-8")
+        output.write_bytes(content)
         return
     draft = place.with_name(f".archcalc-{os.getpid()}")
-    file = draft.open("x", encoding="utf-8")
+    file = draft.open("xb")
     try:
         with file:
-            file.write(text)
+            file.write(content)
         if place.exists():
             draft.chmod(place.stat().st_mode & 0o7777)
         draft.replace(place)
