@@ -31,6 +31,8 @@ COMMANDS = {
     "check": "check",
     "why": "why",
     "time": "timing",
+    "roofline": "roofline",
+    "forecast": "forecast",
 }
 """Every command and its module, in the order of the help; a module is imported when its command is asked for."""
 

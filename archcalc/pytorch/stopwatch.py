@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from archcalc import units
-from archcalc.analysis import Report, analyze
+from archcalc.analysis import Report, Row, analyze
 from archcalc.errors import ArchcalcError, CheckError, InputError
 from archcalc.names import unknown
 from archcalc.pytorch import timing
@@ -35,12 +35,17 @@ PASS = ""
 
 @dataclass(frozen=True)
 class TimedLayer:
-    """A leaf module in a pass, its calls added up."""
+    """A leaf module in a pass, its calls added up, and the rows that say what they cost."""
 
     name: str
     kind: str
-    macs: int
+    rows: tuple[Row, ...]
     times: timing.Timing
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all calls."""
+        return sum(row.macs for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,7 @@ def time_network(
     Raises InputError for a shape that is not of ints, a dtype or thread count that cannot be, memory that is too
     small; UnknownNameError for a dtype there is not; CheckError where the module fails.
     """
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
+    kind = dtype_named(dtype)
     if seconds <= 0:
         raise InputError(f"--seconds is {seconds}; it must be more than 0")
     network, make = target.network, target.make
@@ -127,10 +131,10 @@ def time_network(
         module = timing.prepare(
             build(network, report.input) if make is None else make(),
             device=device,
-            dtype=DTYPES[dtype],
+            dtype=kind,
             channels_last=channels_last,
         )
-        inputs, keywords = to_run(target.arguments, device, DTYPES[dtype], channels_last=channels_last)
+        inputs, keywords = to_run(target.arguments, device, kind, channels_last=channels_last)
         parts = _parts(report, module) if layers else {}
         try:
             whole = timing.time_forward(module, inputs, keywords=keywords, min_seconds=seconds)
@@ -144,21 +148,28 @@ def time_network(
         except Exception as error:
             observe(module, *inputs, **keywords)  # says where it fails
             raise CheckError(f"{network.name} failed with {type(error).__name__}: {error}") from error
-        facts = environment(device, dtype=DTYPES[dtype], threads=torch.get_num_threads())
+        facts = environment(device, dtype=kind, threads=torch.get_num_threads())
     batch = next((int(one.shape[0]) for one in target.arguments if one.batched), 1)
     timed = tuple(TimedLayer(path or network.name, *parts[path], times[path]) for path in parts if path in times)
     return TimedNetwork(report, batch, facts, channels_last, whole, times.get(PASS), timed)
 
 
-def _parts(report: Report, module: nn.Module) -> dict[str, tuple[str, int]]:
-    """Kind and MACs of every leaf module that rows say something of; those of several calls are added up."""
+def dtype_named(name: str) -> torch.dtype:
+    """The dtype of this name. Raises UnknownNameError."""
+    if name not in DTYPES:
+        raise unknown("dtype", name, DTYPES)
+    return DTYPES[name]
+
+
+def _parts(report: Report, module: nn.Module) -> dict[str, tuple[str, tuple[Row, ...]]]:
+    """Kind and rows of every leaf module that rows say something of, in the order of their first rows."""
     kinds = {path: type(one).__name__ for path, one in module.named_modules() if not any(True for _ in one.children())}
-    macs: dict[str, int] = defaultdict(int)
+    rows: dict[str, list[Row]] = defaultdict(list)
     for row in report:
         path = home(row, module)[0]
         if path in kinds:
-            macs[path] += row.macs
-    return {path: (kinds[path], count) for path, count in macs.items()}
+            rows[path].append(row)
+    return {path: (kinds[path], tuple(held)) for path, held in rows.items()}
 
 
 def summary(results: Sequence[TimedNetwork]) -> Table:

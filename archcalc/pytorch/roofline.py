@@ -1,0 +1,325 @@
+"""A network on the roofline: for every layer what the machine's ceilings allow, and what a real pass achieves of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from archcalc import units
+from archcalc.analysis import Report, Row
+from archcalc.errors import InputError, MissingPackageError
+from archcalc.footprint import memory
+from archcalc.pytorch import timing
+from archcalc.pytorch.ceilings import Machine, machine
+from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, time_network
+from archcalc.roofline import UNIT, WIDTHS, Limit, per_byte, traffic
+from archcalc.table import Cell, Column, Table
+from archcalc.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA = "archcalc.roofline/1"
+
+STYLES = {"compute": ("#0072B2", "o"), "memory": ("#D55E00", "s"), "launch": ("#009E73", "^")}
+"""Colour (of Okabe & Ito's palette) and marker of layers by what bounds them."""
+
+MOST_NAMED = 5
+"""Layers named in a drawing: those that take longest."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A timed layer, or what a pass does besides its layers: its work, the least time for it, the time it took."""
+
+    name: str
+    kind: str | None
+    macs: int
+    bytes: int
+    limit: Limit
+    seconds: float
+    iqr: float | None
+
+    @property
+    def intensity(self) -> float | None:
+        """MACs a byte; None where nothing moves."""
+        value = per_byte(self.macs, self.bytes)
+        return None if value is None else float(value)
+
+    @property
+    def attainable(self) -> float | None:
+        """MACs a second in the least time; None without MACs."""
+        return self.macs / self.limit.seconds if self.macs else None
+
+    @property
+    def achieved(self) -> float | None:
+        """MACs a second in the measured time; None without MACs."""
+        return self.macs / self.seconds if self.macs and self.seconds > 0 else None
+
+    @property
+    def share(self) -> float | None:
+        """The least time as a part of the measured one; None where there is nothing to do."""
+        return self.limit.seconds / self.seconds if self.limit.by and self.seconds > 0 else None
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A timed network under the ceilings of the machine it was timed on."""
+
+    timed: TimedNetwork
+    machine: Machine
+
+    @property
+    def dtype(self) -> str:
+        """Of weights and activations."""
+        return str(self.machine.environment["dtype"])
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Every timed layer."""
+        return tuple(
+            self._line(one.name, one.kind, one.rows, one.times.median, one.times.iqr) for one in self.timed.layers
+        )
+
+    @property
+    def between(self) -> Line:
+        """What the watched pass does besides its timed layers: functions that are in no layer, Python, the watching."""
+        rows = outside(self.timed)
+        return self._line("between layers", None, rows, self.watched - self.in_layers, None)
+
+    @property
+    def watched(self) -> float:
+        """Median seconds of a pass in which every layer is timed."""
+        return watched(self.timed).median
+
+    @property
+    def in_layers(self) -> float:
+        """The sum of the layers' medians, in seconds."""
+        return sum(one.times.median for one in self.timed.layers)
+
+    @property
+    def total(self) -> Line:
+        """The watched pass."""
+        rows = self.timed.report.rows
+        return self._line("whole pass", None, rows, self.watched, watched(self.timed).iqr)
+
+    def _line(self, name: str, kind: str | None, rows: tuple[Row, ...], seconds: float, iqr: float | None) -> Line:
+        nbytes = sum(traffic(row, self.dtype).bytes for row in rows)
+        limit = self.machine.ceilings.limit_of(rows, self.dtype)
+        return Line(name, kind, sum(row.macs for row in rows), nbytes, limit, seconds, iqr)
+
+    def table(self) -> Table:
+        """A line for each layer, what is between them, the whole pass; the sum of the layers against both passes."""
+        headers = ("MACs", "bytes", UNIT, "attainable GMAC/s", "achieved GMAC/s", "time", "IQR", "share of ceiling")
+        columns = (Column("layer", "left"), Column("kind", "left"), *map(Column, headers), Column("bound by", "left"))
+        report = self.timed.report
+        title = f"{report.network.name} on {units.shape(report.input)}, {self.dtype}"
+        total = (*_cells(self.total)[:-1], None)
+        rows = tuple(map(_cells, (*self.lines, self.between)))
+        return Table(title, columns, rows, total, (self.gap, _ceilings(self.machine)))
+
+    @property
+    def gap(self) -> str:
+        """The sum of the layers against the pass they were timed in, and that pass against one without timers."""
+        whole = self.timed.whole.median
+        return (
+            f"The layers take {units.seconds(self.in_layers)}, {units.percent(self.in_layers / self.watched)} of the "
+            f"pass they are timed in; what is between layers is the rest. A pass without timers takes "
+            f"{units.seconds(whole)} (IQR {units.seconds(self.timed.whole.iqr)})."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number as plain data, schema archcalc.roofline/1."""
+        return {
+            "schema": SCHEMA,
+            "network": self.timed.report.network.name,
+            "input": list(self.timed.report.input),
+            "environment": dict(self.timed.environment),
+            "ceilings": self.machine.to_dict(),
+            "whole_pass_s": self.timed.whole.median,
+            "whole_pass_iqr_s": self.timed.whole.iqr,
+            "layers": [_record(line) for line in self.lines],
+            "between": _record(self.between),
+            "total": _record(self.total),
+        }
+
+
+def roofline(
+    target: Target,
+    *,
+    device: torch.device,
+    dtype: str = "float32",
+    threads: int | None = None,
+    again: bool = False,
+    seconds: float = 1.0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Roofline:
+    """Time the target's layers on a device and set them under its ceilings, measured now if none are kept or `again`.
+
+    Raises what `time_network` raises, and InputError before anything is allocated where memory is too small.
+    """
+    kind = dtype_named(dtype)
+    report = target.report()
+    require_numbers(report)
+    require_room(report, device, dtype)
+    with timing.threads(torch.get_num_threads() if threads is None else threads):
+        found = machine(device, kind, again=again, progress=progress)
+        progress(f"{report.network.name} on {device}")
+        return Roofline(time_network(target, device=device, dtype=dtype, layers=True, seconds=seconds), found)
+
+
+def require_numbers(report: Report) -> None:
+    """Raise InputError where extents are letters or arrays."""
+    if not all(type(extent) is int for row in report for extent in row.output):
+        raise InputError(f"{report.network.name} on {units.shape(report.input)}: only numbers take time, no letters")
+
+
+def require_room(report: Report, device: torch.device, dtype: str) -> None:
+    """Raise InputError where a pass needs more memory than the device has."""
+    need = memory(report, optimizer="none").inference * WIDTHS[dtype] // WIDTHS["float32"]
+    room = available(device)
+    if room is not None and need > room:
+        raise InputError(
+            f"{report.network.name} on {units.shape(report.input)} needs {units.mib(need)} in {dtype}, and {device} "
+            f"has {units.mib(room)}: a smaller batch or input may fit"
+        )
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes that can still be allocated on a device, cached ones included; None where it does not say."""
+    if device.type == "cpu":
+        return _available_on_cpu(Path("/proc/meminfo"))
+    try:
+        free, _ = torch.accelerator.get_memory_info(device)
+        cached = torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
+    except (AttributeError, RuntimeError):
+        return None
+    return int(free + cached)
+
+
+def _available_on_cpu(meminfo: Path) -> int | None:
+    try:
+        lines = meminfo.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def watched(timed: TimedNetwork) -> timing.Timing:
+    """Times of the passes in which layers were timed. Raises InputError where none were."""
+    if timed.watched is None:
+        raise InputError("the layers of this network were not timed")
+    return timed.watched
+
+
+def outside(timed: TimedNetwork) -> tuple[Row, ...]:
+    """Rows that are in no timed layer."""
+    inside = {row.name for one in timed.layers for row in one.rows}
+    return tuple(row for row in timed.report if row.name not in inside)
+
+
+def signed(seconds: float) -> str:
+    """A duration that may be negative."""
+    return units.seconds(seconds) if seconds >= 0 else f"−{units.seconds(-seconds)}"
+
+
+def _cells(line: Line) -> tuple[Cell, ...]:
+    return (
+        line.name,
+        line.kind,
+        line.macs,
+        line.bytes,
+        _rounded(line.intensity),
+        _rounded(None if line.attainable is None else line.attainable / 1e9),
+        _rounded(None if line.achieved is None else line.achieved / 1e9),
+        signed(line.seconds),
+        None if line.iqr is None else units.seconds(line.iqr),
+        None if line.share is None else units.percent(line.share),
+        line.limit.by,
+    )
+
+
+def _rounded(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.2f}"
+
+
+def _record(line: Line) -> dict[str, Any]:
+    return {
+        "name": line.name,
+        "kind": line.kind,
+        "macs": line.macs,
+        "bytes": line.bytes,
+        "least_s": line.limit.seconds,
+        "bound": line.limit.by,
+        "median_s": line.seconds,
+        "iqr_s": line.iqr,
+        "share": line.share,
+    }
+
+
+def _ceilings(found: Machine) -> str:
+    best, facts = found.ceilings, found.environment
+    rates = f"{best.macs_per_second / 1e9:,.1f} GMAC/s, {best.bytes_per_second / 1e9:,.1f} GB/s"
+    return (
+        f"Ceilings measured on {facts['device']} ({facts['device_name']}, {facts['threads']} CPU threads, "
+        f"torch {facts['torch']}): {rates}, {units.seconds(best.launch)} a launch."
+    )
+
+
+def drawn(result: Roofline, format: Literal["svg", "png"]) -> bytes:
+    """The drawing as a file's content. Raises MissingPackageError."""
+    content = BytesIO()
+    draw(result).savefig(content, format=format, dpi=150)
+    return content.getvalue()
+
+
+def draw(result: Roofline) -> Figure:
+    """The roof, and a point for each layer with MACs, its area by the time it takes. Raises MissingPackageError."""
+    figure = empty_figure()
+    axes = figure.subplots()
+    ceilings = result.machine.ceilings
+    points = [(line, line.intensity, line.achieved / 1e9) for line in result.lines if line.intensity and line.achieved]
+    ends = [ceilings.ridge, *(x for _, x, _ in points)]
+    corners = [min(ends) / 2, ceilings.ridge, max(ends) * 2]
+    roof = [min(ceilings.macs_per_second, x * ceilings.bytes_per_second) / 1e9 for x in corners]
+    axes.loglog(corners, roof, color="black", label="ceilings")
+    longest = max((line.seconds for line, _, _ in points), default=1.0)
+    for bound, (color, marker) in STYLES.items():
+        shown = [(x, y, 20 + 200 * line.seconds / longest) for line, x, y in points if line.limit.by == bound]
+        if shown:
+            xs, ys, areas = zip(*shown, strict=True)
+            axes.scatter(xs, ys, areas, color=color, marker=marker, alpha=0.6)
+            axes.scatter([], [], 40, color=color, marker=marker, alpha=0.6, label=f"bound by {bound}")
+    for name, x, y in _named(points):
+        axes.annotate(name, (x, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9)
+    facts, report = result.machine.environment, result.timed.report
+    axes.set_title(f"{report.network.name} on {units.shape(report.input)}\n{facts['device_name']}, {result.dtype}")
+    axes.set_xlabel("arithmetic intensity, MACs a byte")
+    axes.set_ylabel("achieved, GMAC/s")
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _named(points: list[tuple[Line, float, float]]) -> list[tuple[str, float, float]]:
+    """The layers that take longest, but for those whose names would lie over one another."""
+    named: list[tuple[str, float, float]] = []
+    for line, x, y in sorted(points, key=lambda point: -point[0].seconds):
+        apart = all(not 0.2 < x / other < 5 or not 0.8 < y / height < 1.25 for _, other, height in named)
+        if apart and len(named) < MOST_NAMED:
+            named.append((line.name, x, y))
+    return named
+
+
+def empty_figure() -> Figure:
+    """An empty figure; none of matplotlib's global state is touched. Raises MissingPackageError."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("drawing needs matplotlib: pip install matplotlib") from error
+    return Figure(figsize=(8, 5), layout="constrained")
