@@ -7,7 +7,8 @@ counted once, however many layers keep it. Sizes are what PyTorch asks for on th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -15,6 +16,7 @@ from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from archcalc.analysis import Report, Row, analyze
+from archcalc.attended import Attended, attended, is_fusible
 from archcalc.backward import backward_macs, graded, trained
 from archcalc.errors import ArchcalcError, InputError
 from archcalc.extents import prod
@@ -93,15 +95,24 @@ class Memory:
         return self.width * int(self.report.total.params)
 
     @cached_property
-    def counters(self) -> int:
-        """Counts of batches that batch norms hold, 8 bytes each."""
-        names = (operand.name for row in self.report for nest in row.nests for operand in nest.operands)
-        return sum(name == "num_batches_tracked" for name in names)
+    def statistics(self) -> Mapping[int, int]:
+        """Elements that are kept but not trained, by the bytes of each: running statistics, counts of batches."""
+        elements: Counter[int] = Counter({self.width: int(self.report.total.buffers)})
+        for row in self.report:
+            held = {one.name: one for one in row.node.held}
+            buffers = ((one, nest.shape(one)) for nest in row.nests for one in nest.operands if one.role == "buffer")
+            for operand, shape in buffers:
+                known = held.get(operand.name)
+                width = known.width if known else INDEX if operand.name == "num_batches_tracked" else None
+                if width and not (known and known.counted_by):
+                    elements[self.width] -= int(prod(shape))
+                    elements[width] += int(prod(shape))
+        return elements
 
     @property
     def buffers(self) -> int:
-        """What is kept but not trained: running statistics."""
-        return self.width * (int(self.report.total.buffers) - self.counters) + INDEX * self.counters
+        """What is kept but not trained."""
+        return sum(width * count for width, count in self.statistics.items())
 
     @property
     def trained(self) -> int:
@@ -270,6 +281,10 @@ class _Accounts:
         self.report, self.mixed = report, dtype == "mixed"
         self.parameter = WIDTHS[dtype]
         self.graded = graded(report)
+        self.attention = {call.sums.name: call for call in attended(report, self.graded)}
+        fused = [call for call in self.attention.values() if call.fused]
+        self.fused = {row.name for call in fused for row in (call.scores, call.softmax)}
+        self.unmoved = {call.copy.name for call in fused if call.copy is not None}
         self.widths: dict[str, int] = {}
         ids = {name for row in report if isinstance(row.node.layer, _TABLES) for name in row.node.inputs}
         for row in report:
@@ -277,7 +292,7 @@ class _Accounts:
 
     def layers(self) -> Iterator[LayerMemory]:
         """Every layer's account, in the order they run."""
-        storage = self._storages(lambda layer: layer.trains_in_place)
+        storage = self._storages(lambda row: row.node.layer.trains_in_place or row.name in self.unmoved)
         kept = {row.name for row in self.report if isinstance(row.node.layer, (Input, Parameter))}  # counted elsewhere
         for row, live in zip(self.report, self._live(), strict=True):
             made = _made(row, row.node.layer.in_place)
@@ -311,11 +326,11 @@ class _Accounts:
             return HALF
         return SINGLE if row.kind in _SINGLE else None
 
-    def _storages(self, in_place: Callable[[Layer], bool]) -> dict[str, str]:
+    def _storages(self, in_place: Callable[[Row], bool]) -> dict[str, str]:
         """For each layer the one that its output's storage was made by."""
         storage: dict[str, str] = {}
         for row in self.report:
-            shared = bool(row.sources) and in_place(row.node.layer)
+            shared = bool(row.sources) and in_place(row)
             storage[row.name] = storage[row.sources[0].name] if shared else row.name
         return storage
 
@@ -325,7 +340,7 @@ class _Accounts:
 
     def _live(self) -> Iterator[int]:
         """Bytes alive while each layer runs at inference: a storage goes when it was last read."""
-        storage = self._storages(lambda layer: layer.in_place)
+        storage = self._storages(lambda row: row.node.layer.in_place)
         last: dict[str, int] = {}
         for index, row in enumerate(self.report):
             for name in (row.name, *row.node.inputs):
@@ -341,8 +356,15 @@ class _Accounts:
 
     def _kept(self, row: Row, storage: dict[str, str]) -> list[tuple[str | None, int]] | None:
         """Storages that a layer keeps, by the layer that made them, and tensors without one; None where not stated."""
-        if row.name not in self.graded:
+        if row.name not in self.graded or row.name in self.fused:
             return []
+        call = self.attention.get(row.name)
+        if call is not None and call.fused:
+            return self._fused(call, storage)
+        if call is not None and is_fusible(row) and self.widths[row.name] == HALF:
+            return None  # PyTorch casts between its steps
+        if call is not None and call.dropout:
+            return [(None, self.widths[row.name] * call.dropped), self._stored(row.sources[-1], storage)]
         stated = None if self._steps_cast(row.node.layer) else row.node.layer.keeps(*row.inputs)
         if stated is None:
             return None
@@ -357,6 +379,18 @@ class _Accounts:
             else:
                 items += [self._read(row, index, storage) for index in self._needed(row, factors=one == FACTORS)]
         return items
+
+    def _fused(self, call: Attended, storage: dict[str, str]) -> list[tuple[str | None, int]]:
+        """What the kernel of fused attention keeps."""
+        width = self.widths[call.sums.name]
+        kept: list[tuple[str | None, int]] = [self._stored(call.sums, storage), (None, SINGLE * call.logarithms)]
+        for row in call.read:
+            cast = self.widths[row.name] != width
+            kept.append((None, int(prod(row.output)) * width) if cast else self._stored(row, storage))
+        return kept
+
+    def _stored(self, row: Row, storage: dict[str, str]) -> tuple[str, int]:
+        return storage[row.name], self._storage_size(storage[row.name])
 
     def _steps_cast(self, layer: Layer) -> bool:
         """Whether PyTorch casts between the steps of a layer, which then keeps something else than it states."""
@@ -373,7 +407,7 @@ class _Accounts:
             return None, int(prod(source.output)) * cast
         if index == 0 and layer.trains_in_place and getattr(layer, "inplace", False):
             return None, self._size(source)
-        return storage[source.name], self._storage_size(storage[source.name])
+        return self._stored(source, storage)
 
     def _storage_size(self, name: str) -> int:
         return self._size(self.report[name])

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from archcalc import units
-from archcalc.footprint import COUNTER, INDEX, STATES, LayerMemory, Memory
+from archcalc.attended import attended, is_fusible
+from archcalc.backward import graded
+from archcalc.footprint import COUNTER, STATES, LayerMemory, Memory
 from archcalc.table import Cell, Column, Table
 
 SCHEMA = "archcalc.memory/1"
@@ -118,11 +120,11 @@ def _bound(memory: Memory, nbytes: int) -> Cell:
 
 def _parts(memory: Memory) -> list[tuple[str, str, int]]:
     """Name, arithmetic and bytes of what is held."""
-    width, trained, counters = memory.width, memory.trained, memory.counters
+    width, trained = memory.width, memory.trained
     total = memory.report.total
     parts = [("weights", f"{units.count(total.params)} × {width}", memory.weights)]
-    statistics = int(total.buffers) - counters
-    how = f"{units.count(statistics)} × {width}" + (f" + {units.count(counters)} × {INDEX}" if counters else "")
+    statistics = {one: count for one, count in memory.statistics.items() if count} or {width: 0}
+    how = " + ".join(f"{units.count(count)} × {one}" for one, count in statistics.items())
     parts.append(("buffers", how, memory.buffers))
     if memory.optimizer == "none":
         return parts
@@ -164,7 +166,11 @@ def _traced_notes(memory: Memory) -> list[str]:
     notes = []
     if origins:
         notes.append("Traced in evaluation mode: what runs in training mode alone is not in it (dropped paths, heads).")
-    if any("attention" in function for origin in origins for function in origin.functions):
+    calls = list(attended(memory.report, graded(memory.report)))
+    if any(call.fused for call in calls):
+        notes.append("Calls of scaled_dot_product_attention are fused while training, as on the CPU.")
+    known = {row.name for call in calls for row in (call.scores, call.sums)}
+    if any(is_fusible(row) and row.name not in known for row in memory.report):
         notes.append("Attention was traced operation by operation; where PyTorch fuses it, less is kept.")
     return notes
 

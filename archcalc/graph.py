@@ -18,12 +18,16 @@ from archcalc.names import unknown
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A tensor that a real module holds: its name there, its shape, whether it is trained, which row counts it."""
+    """A tensor that a real module holds: its name there, its shape, whether it is trained, which row counts it.
+
+    Also the bytes of a number where those are not floating-point, which no change of dtype alters.
+    """
 
     name: str
     shape: tuple[int, ...]
     trained: bool = True
     counted_by: str | None = None
+    width: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,9 @@ class Origin:
     many ways from the root the module is reached. Of a tensor that a module holds which is no layer and has no
     submodules, the outputs of the module's calls. Of a layer that several modules hold which run, how many beside the
     root. Whether padding was given as a word.
+
+    Of attention also the axes of what an operation puts out, slowest in memory first, and with which probability its
+    module drops out while training.
     """
 
     modules: tuple[str, ...]
@@ -50,6 +57,8 @@ class Origin:
     calls: tuple[tuple[int, ...], ...] = ()
     parents: int = 0
     worded: bool = False
+    order: tuple[int, ...] = ()
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

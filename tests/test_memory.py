@@ -1,5 +1,7 @@
 """Memory: every number against PyTorch itself, to the byte, and small ones against arithmetic by hand."""
 
+import contextlib
+import copy
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import archcalc as ac
 from archcalc.backward import backward_macs, graded
 from archcalc.cli import main
-from archcalc.errors import InputError, UnknownNameError
+from archcalc.errors import InputError, ShapeError, UnknownNameError
 from archcalc.footprint import parse_bytes
 from archcalc.graph import Network
 from archcalc.layers import KINDS, Conv2d, Flatten, Layer, Linear, MaxPool2d, PReLU, ReLU
@@ -202,6 +204,85 @@ def test_loose_operations_keep_what_autograd_keeps(name: str) -> None:
     assert held.kept == saved_bytes(module, torch.rand(IMAGES))
 
 
+class Attending(nn.Module):
+    """Attention written with scaled_dot_product_attention; queries, keys and values are laid out as `layout` says."""
+
+    def __init__(self, layout: str = "transposed", mask: str = "", heads: int = 2, **arguments: Any) -> None:
+        super().__init__()
+        self.layout, self.mask, self.heads, self.arguments = layout, mask, heads, arguments
+        self.queries, self.pair, self.out = nn.Linear(8, 4 * heads), nn.Linear(8, 16), nn.Linear(4 * heads, 8)
+        if mask == "trained":
+            self.bias = nn.Parameter(torch.zeros(5, 5))
+
+    def forward(self, x: Tensor) -> Any:
+        parts = (self.queries(x), *self.pair(x).chunk(2, -1))
+        if self.layout != "one head":
+            parts = tuple(part.unflatten(-1, (-1, 4)).transpose(1, 2) for part in parts)
+        if self.layout == "copied":
+            parts = tuple(part.contiguous() for part in parts)
+        mask = x.new_ones(5, 5).tril().bool() if self.mask == "boolean" else x.new_zeros(5, 5)
+        mask = self.bias if self.mask == "trained" else mask
+        arguments = self.arguments | ({"attn_mask": mask} if self.mask else {})
+        y = nn.functional.scaled_dot_product_attention(*parts, **arguments)
+        if self.layout == "twice":
+            y = nn.functional.scaled_dot_product_attention(y, *parts[1:], **arguments)
+        y = y if self.layout == "one head" else y.transpose(1, 2).flatten(2)
+        return self.out(y)
+
+
+class SelfAttention(nn.Module):
+    """PyTorch's attention on one input that has a gradient."""
+
+    def __init__(self, *, masked: bool = False, causal: bool = False, weights: bool = False, **arguments: Any) -> None:
+        super().__init__()
+        self.first, self.inner = nn.PReLU(), nn.MultiheadAttention(8, 2, **arguments)
+        self.masked, self.call = masked, {"is_causal": causal, "need_weights": weights}
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.first(x)
+        mask = nn.Transformer.generate_square_subsequent_mask(len(x), x.device, x.dtype) if self.masked else None
+        return self.inner(x, x, x, attn_mask=mask, **self.call)[0]
+
+
+ATTENTIONS: dict[str, tuple[nn.Module, bool]] = {
+    "fused": (Attending(), True),
+    "copied": (Attending("copied"), True),
+    "twice": (Attending("twice"), True),
+    "one head": (Attending("one head"), True),
+    "causal": (Attending(is_causal=True), True),
+    "boolean mask": (Attending(mask="boolean"), True),
+    "added mask": (Attending(mask="added"), True),
+    "trained mask": (Attending(mask="trained"), False),
+    "groups of queries": (Attending(heads=4, enable_gqa=True), True),
+    "module": (SelfAttention(), True),
+    "module, batch first": (SelfAttention(batch_first=True), True),
+    "module, masked": (SelfAttention(masked=True), True),
+    "module, causal": (SelfAttention(masked=True, causal=True), True),
+    "module, added token": (SelfAttention(add_bias_kv=True, add_zero_attn=True), True),
+    "module, weights": (SelfAttention(weights=True), False),
+    "module, dropout": (SelfAttention(dropout=0.1), False),
+    "module, weights, dropout": (SelfAttention(weights=True, dropout=0.1), False),
+    "module, all dropped": (SelfAttention(dropout=1.0), False),
+    "encoder": (nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True), False),
+    "encoder without dropout": (nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0), True),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "mixed"])
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_traced_attention_keeps_what_autograd_keeps(name: str, dtype: str) -> None:
+    module, fused = copy.deepcopy(ATTENTIONS[name][0]), ATTENTIONS[name][1]
+    held = ac.memory(trace(module, (2, 5, 8)), dtype=dtype)
+    kept = real(module, torch.rand(2, 5, 8), dtype)
+    assert ("are fused while training" in str(held)) == fused
+    if not fused and "weights" not in name and dtype != "float32":  # PyTorch casts between the steps
+        assert [row.kind for row in held.unstated] == ["bmm"]
+        assert held.kept < kept
+    else:
+        assert not held.unstated
+        assert held.kept == kept
+
+
 def test_kinds_with_two_inputs_or_ids() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
@@ -291,6 +372,36 @@ def test_torchvisions_networks_keep_what_autograd_keeps(name: str) -> None:
     held = ac.memory(trace(module, (1, 3, size, size)), batch=2)
     assert not held.unstated
     assert held.kept == saved_bytes(module, torch.rand(shape))
+
+
+DEEP = {"densenet121", "resnet50", "resnet101", "resnet152", "resnet56", "resnet110", "resnet1202", "googlenet"}
+"""Entries that take long, and whose layers are those of others; the page about memory has all."""
+
+
+@pytest.mark.parametrize("name", sorted({*ac.zoo.ENTRIES} - {entry for entry, *_ in NETWORKS.values()} - DEEP))
+def test_each_entry_of_the_zoo_keeps_what_autograd_keeps(name: str) -> None:
+    network, shape = reduced(name)
+    held = ac.memory(ac.analyze(network, shape))
+    assert not held.unstated
+    assert held.kept == saved_bytes(build(network, shape, device="meta").to_empty(device="cpu"), torch.rand(shape))
+
+
+def reduced(name: str) -> tuple[Network, tuple[int, ...]]:
+    """An entry of the zoo and two images of the least size, of a few, that it takes."""
+    network = ac.zoo.ENTRIES[name].build()
+    _, *own = network.input_nodes[0].layer.output()
+    for size in (32, 64, 96) if len(own) == 3 and own[-1] > 100 else ():
+        with contextlib.suppress(ShapeError):
+            return network, ac.analyze(network, (2, own[0], size, size)).input
+    return network, (2, *own)
+
+
+def test_a_traced_vision_transformer_keeps_what_autograd_keeps() -> None:
+    with torch.device("meta"):
+        module = torchvision.models.VisionTransformer(48, 16, 3, 4, 64, 128, num_classes=10)
+    held = ac.memory(trace(module, (2, 3, 48, 48)))
+    assert not held.unstated
+    assert held.kept == saved_bytes(module.to_empty(device="cpu"), torch.rand(2, 3, 48, 48))
 
 
 def test_a_network_at_full_size_keeps_what_autograd_keeps() -> None:
@@ -398,6 +509,31 @@ def test_weights_and_buffers_are_those_of_the_module(dtype: str) -> None:
     module = build(ac.zoo.resnet34(), device="meta").to(torch.float16 if dtype == "float16" else torch.float32)
     assert held.weights == sum(one.nbytes for one in module.parameters())
     assert held.buffers == sum(one.nbytes for one in module.buffers())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_buffers_of_a_traced_module_are_as_wide_as_they_are(dtype: str) -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8))
+            self.again = self.inner
+            self.register_buffer("ids", torch.arange(8))
+            self.register_buffer("mask", torch.ones(8, 1, 1, dtype=torch.bool))
+            self.register_buffer("mean", torch.zeros(8, 1, 1))
+            self.register_buffer("unused", torch.zeros(3, dtype=torch.int32))
+
+        def forward(self, x: Tensor) -> Any:
+            x = self.inner(x) - self.mean
+            return self.again[1](x).masked_fill(self.mask, 0.0)[:, self.ids]
+
+    module = Shifted()
+    held = ac.memory(trace(module, IMAGES), dtype=dtype)
+    assert held.buffers == sum(one.nbytes for one in module.to(getattr(torch, dtype)).buffers())
+    # mean and variance of the norm 16, the module's mean 8; the norm's count and ids 9 of 8; the mask; what is unused
+    assert dict(held.statistics) == {4 if dtype == "float32" else 2: 24, 8: 9, 1: 8} | (
+        {4: 24 + 3} if dtype == "float32" else {4: 3}
+    )
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

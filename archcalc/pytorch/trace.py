@@ -117,10 +117,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self.layer is not None:
-            return func(*args, **kwargs)
+            with torch._C.DisableTorchFunction():  # of the functions that a meta kernel calls nothing is asked
+                return func(*args, **kwargs)
         inputs = tuple(held_tensors((args, kwargs)))
         given = tuple([tuple(x.shape) for x in inputs])
-        result = func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            result = func(*args, **kwargs)
         self._operation(func, args, kwargs, inputs, given, result)
         return result
 
