@@ -100,7 +100,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.taken: Counter[str] = Counter()
         self.stack: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]] = []
         self.layer: nn.Module | None = None
-        self.expected: Shape = ()
+        self.expected: tuple[list[Tensor], Shape] = ([], ())
         self.functions: tuple[str, ...] = ()
         self.called = "name"
         self.weighs, self.worded, self.dropout = True, False, 0.0
@@ -153,9 +153,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return False
         if any(one is not None and id(one) not in self.tensors for one in part._parameters.values()):
             return False  # functional_call has put others in their place
-        inputs = _taken(layer, args, kwargs)
+        inputs = list(held_tensors((args, kwargs)))
+        if layer.inputs is not None and layer.inputs >= 0:
+            inputs = inputs[: layer.inputs]
         try:
-            self.expected = layer.output(*[tuple(x.shape) for x in inputs]) if inputs else ()
+            self.expected = inputs, layer.output(*[tuple(x.shape) for x in inputs]) if inputs else ()
         except ShapeError:
             return False
         return bool(inputs)
@@ -178,12 +180,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.layer = None
         layer = self.layers[id(part)]
         assert layer is not None
-        inputs = _taken(layer, args, kwargs)
+        inputs, expected = self.expected
         outputs = list(held_tensors(result))
         sources = tuple(self._source(x) for x in inputs)
         path = self.paths[id(part)]
         given = tuple(tuple(x.shape) for x in inputs)
-        agrees = self.expected == tuple(outputs[0].shape)
+        agrees = expected == tuple(outputs[0].shape)
         if not agrees:  # its parameters stay, as rows of their own
             own = [one for one in (*part._parameters.values(), *part._buffers.values()) if one is not None]
             sources += tuple(self._source(one) for one in own)
@@ -456,12 +458,6 @@ def _classes(module: nn.Module) -> dict[str, tuple[str, ...]]:
         home = "torch.nn" if home.startswith("torch.nn.modules.") else home
         classes[path] = (*outer, f"{home}.{type(part).__qualname__}")
     return classes
-
-
-def _taken(layer: Layer, args: Any, kwargs: Any) -> list[Tensor]:
-    """The tensors of a call that flow into a layer."""
-    inputs = list(held_tensors((args, kwargs)))
-    return inputs if layer.inputs is None or layer.inputs < 0 else inputs[: layer.inputs]
 
 
 @contextmanager
