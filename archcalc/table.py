@@ -32,6 +32,7 @@ _TEX = str.maketrans(
     | {"…": r"\ldots{}", "–": r"\textendash{}", "—": r"\textemdash{}", '"': "''"}
 )
 _TEX_DIGITS = {r"\normalsize": 5.0, r"\small": 4.63, r"\footnotesize": 4.25, r"\scriptsize": 3.99}  # widths in pt
+_TEX_PACKAGES = r"\usepackage{amsmath,array,booktabs,longtable}"
 _TEX_RAGGED = {"left": r"\raggedright", "right": r"\raggedleft"}
 
 T = TypeVar("T")
@@ -187,12 +188,20 @@ class Table:
 
     def to_latex(self, *, document: bool = True) -> str:
         """Write a longtable with booktabs rules, in a document that compiles or alone for a document of one's own."""
-        size, spec, width = self._tex_layout()
+        if document:
+            return latex_document((self,))
+        size, _, width = self._tex_layout()
+        return "\n".join(
+            [f"% needs {_TEX_PACKAGES}", f"% at {size} it is about {width}pt wide", *self._tex_lines(), ""]
+        )
+
+    def _tex_lines(self) -> list[str]:
+        _, spec, _ = self._tex_layout()
         header, *body = (rf"{' & '.join(row)} \\" for row in self._grid(_tex))
         if self.total is not None:
             bold = (text and rf"{{\bfseries\boldmath {text}}}" for text in map(_tex, self.total))
             body[-1:] = [r"\midrule", rf"{' & '.join(bold)} \\"]
-        lines = [
+        return [
             rf"\begin{{longtable}}{{{spec}}}",
             *([rf"\caption{{{_tex(self.title)}}}\\"] if self.title else []),
             *(r"\toprule", header, r"\midrule", r"\endfirsthead"),
@@ -202,15 +211,6 @@ class Table:
             r"\end{longtable}",
             *(rf"{{\centering\footnotesize {_tex(note)}\par}}" for note in self.notes),
         ]
-        packages = r"\usepackage{amsmath,array,booktabs,longtable}"
-        if not document:
-            return "\n".join([f"% needs {packages}", f"% at {size} it is about {width}pt wide", *lines, ""])
-        paper = "a4paper,landscape" if width > _A4 or len(self.columns) > 6 else "a4paper"
-        if width > _A4_LANDSCAPE:
-            paper = f"paperwidth={width * 1.05 + 114:.0f}pt,paperheight=210mm"
-        before = [r"\documentclass{article}", rf"\usepackage[{paper},margin=2cm]{{geometry}}", packages]
-        inside = [r"\begin{document}", r"\setlength{\LTcapwidth}{\linewidth}", size, *lines, r"\end{document}"]
-        return "\n".join([*before, *inside, ""])
 
     def _tex_layout(self) -> tuple[str, str, int]:
         """Return the largest font in which the table fits, its columns' specification, and its width in pt."""
@@ -279,6 +279,20 @@ class Table:
             natural.append(max(1, measure(column.header), *sizes))
             least.append(max(1, longest_word(column.header), *folded))
         return natural, least
+
+
+def latex_document(tables: Sequence[Table]) -> str:
+    """Write tables one after the other in a LaTeX document that compiles, on paper that the widest fits."""
+    layouts = [table._tex_layout() for table in tables]
+    width = max(width for _, _, width in layouts)
+    paper = "a4paper,landscape" if width > _A4 or any(len(table.columns) > 6 for table in tables) else "a4paper"
+    if width > _A4_LANDSCAPE:
+        paper = f"paperwidth={width * 1.05 + 114:.0f}pt,paperheight=210mm"
+    lines = [r"\documentclass{article}", rf"\usepackage[{paper},margin=2cm]{{geometry}}", _TEX_PACKAGES]
+    lines += [r"\begin{document}", r"\setlength{\LTcapwidth}{\linewidth}"]
+    for index, (table, (size, _, _)) in enumerate(zip(tables, layouts, strict=True)):
+        lines += [*([r"\bigskip"] if index else []), size, *table._tex_lines()]
+    return "\n".join([*lines, r"\end{document}", ""])
 
 
 def _text(cell: Cell) -> str:

@@ -198,6 +198,7 @@ def test_latex_compiles_as_it_is(shell: Shell, tmp_path: Path) -> None:
         "explain": ("explain", "inception-reduced"),
         "compare": ("compare", "inception-naive", "inception-reduced"),
         "list": ("list",),
+        "several": ("time", "mlp", "deep-narrow", "--layers", "--seconds", "0.01", "--device", "cpu"),
         "symbolic": ("show", "inception-naive", "--input", "256xHxW", "--batch", "N"),
     }
     for name, arguments in documents.items():

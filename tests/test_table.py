@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from archcalc import table as table_module
 from archcalc.errors import InputError, UnknownNameError
-from archcalc.table import FORMATS, Cell, Column, Formula, Table
+from archcalc.table import FORMATS, Cell, Column, Formula, Table, latex_document
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,16 @@ conv2\_1 & 1$\times$128$\times$112$\times$112 & $73{,}728$ & $3 \cdot 3 \cdot 64
 """
     )
     assert TABLE.to_latex(document=False).startswith("% needs \\usepackage{amsmath,array,booktabs,longtable}\n")
+
+
+def test_latex_of_several_tables_is_one_document() -> None:
+    wide = Table("", (Column("n"),) * 7, ((1,) * 7,))
+    text = latex_document([TABLE, wide])
+    assert [text.count(part) for part in (r"\documentclass", r"\begin{document}", r"\end{document}")] == [1, 1, 1]
+    assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 2
+    assert "a4paper,landscape" in text
+    assert text.index(TABLE.title.split(",")[0]) < text.index(r"\bigskip") < text.index("$1$")
+    assert latex_document([TABLE]) == TABLE.to_latex()
 
 
 def test_latex_escapes_every_special_character() -> None:

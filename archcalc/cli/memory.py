@@ -33,7 +33,7 @@ def memory(
         lambda: held.table(all_rows=all_rows or output.format is Format.csv),
         lambda: held.summary(room),
     ]
-    if output.format in (Format.csv, Format.latex, Format.json):  # one table a file
+    if output.format in (Format.csv, Format.json):  # one table a file
         output.write(tables[summary], lambda: held.to_dict(room))
     else:
         output.write_all(tables[1:] if summary else tables, [])

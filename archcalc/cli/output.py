@@ -55,12 +55,17 @@ class Output:
 
     def write_all(self, tables: Sequence[Callable[[], Table]], records: Sequence[Callable[[], dict[str, Any]]]) -> None:
         """Write several tables one after the other, or their records as one JSON list. Raises InputError."""
-        self._write(
-            lambda: "\n".join(self._rendered(table()) for table in tables), lambda: [record() for record in records]
-        )
+        self._write(lambda: self._rendered_all([table() for table in tables]), lambda: [record() for record in records])
 
     def _write(self, text: Callable[[], str], data: Callable[[], object]) -> None:
         deliver(_json(data(), self.file) if self.format is Format.json else text(), self.file)
+
+    def _rendered_all(self, tables: Sequence[Table]) -> str:
+        if self.format is not Format.latex:
+            return "\n".join(map(self._rendered, tables))
+        from archcalc.table import latex_document
+
+        return latex_document(tables)
 
     def _rendered(self, table: Table) -> str:
         terminal = self.file is None and sys.stdout.isatty()
