@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,12 @@ def test_names_do_not_lie_over_one_another(result: Roofline) -> None:
 
 
 def test_without_matplotlib_it_is_said(monkeypatch: pytest.MonkeyPatch, shell: Shell, tmp_path: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "archcalc.plots.canvas", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError):
-        roofline.empty_figure()
+        roofline.require_matplotlib()
     options = ("--device", "cpu", "--output", str(tmp_path / "x.svg"))
-    assert "pip install matplotlib" in shell.refused("roofline", "lenet5", *options)
+    assert "drawing needs matplotlib" in shell.refused("roofline", "lenet5", *options)
 
 
 # A real run of a small network under made-up ceilings

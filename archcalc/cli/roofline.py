@@ -42,7 +42,7 @@ def roofline(
     if drawing:
         if len(devices) > 1:
             raise InputError("a drawing is of one device: choose it with --device")
-        part.empty_figure()  # says that matplotlib is missing before anything is measured
+        part.require_matplotlib()
     results = []
     with progress() as advance:
         for place in devices:

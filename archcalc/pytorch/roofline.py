@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,12 +22,14 @@ from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+
+    from archcalc.plots.canvas import Plot
 
 SCHEMA = "archcalc.roofline/1"
 
-STYLES = {"compute": ("#0072B2", "o"), "memory": ("#D55E00", "s"), "launch": ("#009E73", "^")}
-"""Colour (of Okabe & Ito's palette) and marker of layers by what bounds them."""
+STYLES = {"compute": ("#0072b2", "o"), "memory": ("#d55e00", "s"), "launch": ("#009e73", "^")}
+"""Colour (of Okabe & Ito's palette, as in other plots) and marker of layers by what bounds them."""
 
 MOST_NAMED = 5
 """Layers named in a drawing: those that take longest."""
@@ -273,15 +275,19 @@ def _ceilings(found: Machine) -> str:
 
 def drawn(result: Roofline, format: Literal["svg", "png"]) -> bytes:
     """The drawing as a file's content. Raises MissingPackageError."""
-    content = BytesIO()
-    draw(result).savefig(content, format=format, dpi=150)
-    return content.getvalue()
+    return _canvas().rendered(draw(result), format)  # type: ignore[no-any-return]
 
 
-def draw(result: Roofline) -> Figure:
+def draw(result: Roofline) -> Plot:
     """The roof, and a point for each layer with MACs, its area by the time it takes. Raises MissingPackageError."""
-    figure = empty_figure()
-    axes = figure.subplots()
+    with _canvas().settings():
+        figure: Plot = _canvas().Plot(8, 5)
+        figure.set_layout_engine("constrained")
+        _roof(result, figure.subplots())
+    return figure
+
+
+def _roof(result: Roofline, axes: Axes) -> None:
     ceilings = result.machine.ceilings
     points = [(line, line.intensity, line.achieved / 1e9) for line in result.lines if line.intensity and line.achieved]
     ends = [ceilings.ridge, *(x for _, x, _ in points)]
@@ -296,14 +302,18 @@ def draw(result: Roofline) -> Figure:
             axes.scatter(xs, ys, areas, color=color, marker=marker, alpha=0.6)
             axes.scatter([], [], 40, color=color, marker=marker, alpha=0.6, label=f"bound by {bound}")
     for name, x, y in _named(points):
-        axes.annotate(name, (x, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9)
+        text = axes.annotate(name, (x, y), xytext=(0, 11), textcoords="offset points", ha="center", fontsize=9)
+        text.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
     facts, report = result.machine.environment, result.timed.report
     axes.set_title(f"{report.network.name} on {units.shape(report.input)}\n{facts['device_name']}, {result.dtype}")
     axes.set_xlabel("arithmetic intensity, MACs a byte")
     axes.set_ylabel("achieved, GMAC/s")
     axes.grid(visible=True, alpha=0.3)
+    few = import_module("matplotlib.ticker").LogFormatter
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(few())  # none where the decades are many
     axes.legend(loc="lower right")
-    return figure
 
 
 def _named(points: list[tuple[Line, float, float]]) -> list[tuple[str, float, float]]:
@@ -316,10 +326,13 @@ def _named(points: list[tuple[Line, float, float]]) -> list[tuple[str, float, fl
     return named
 
 
-def empty_figure() -> Figure:
-    """An empty figure; none of matplotlib's global state is touched. Raises MissingPackageError."""
+def require_matplotlib() -> None:
+    """Raise MissingPackageError where there is none."""
+    _canvas()
+
+
+def _canvas() -> Any:
     try:
-        from matplotlib.figure import Figure
+        return import_module("archcalc.plots.canvas")
     except ModuleNotFoundError as error:
-        raise MissingPackageError("drawing needs matplotlib: pip install matplotlib") from error
-    return Figure(figsize=(8, 5), layout="constrained")
+        raise MissingPackageError('drawing needs matplotlib: pip install "archcalc[plot]"') from error
