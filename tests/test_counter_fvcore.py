@@ -1,9 +1,15 @@
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
+from archcalc import trace
+from archcalc.errors import CheckError
 from archcalc.pytorch.counters import COUNTERS
+from archcalc.pytorch.crosscheck import check_module
 from tests.counted import Attend, Call, Shapes
 from tests.remainders import of_small_modules, remainders
 
@@ -51,3 +57,40 @@ def test_attention_of_frozen_parameters_is_not_hidden_in_one_operation() -> None
     module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).requires_grad_(False)
     assert count(module, (torch.ones(2, 3, 8),)).total > 6 * 512
     assert remainders("fvcore", module, torch.ones(2, 3, 8)) == (0, 0)
+
+
+@dataclass
+class Pair:
+    """Two results."""
+
+    one: Tensor
+    other: Tensor
+
+
+class Named(nn.Module):
+    """Two layers by name; what they put out may be a pair of no known class."""
+
+    def __init__(self, kept: bool) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 5), nn.Linear(6, 7)
+        self.kept = kept
+
+    def forward(self, x: Tensor, y: Tensor, *, factor: float = 1) -> Any:
+        both = factor * self.one(x), self.other(y)
+        return Pair(*both) if self.kept else both
+
+
+def test_arguments_by_name_are_brought_in_order() -> None:
+    given = {"y": torch.ones(1, 6), "x": torch.ones(1, 4)}
+    assert count(Named(kept=False), (), given).total == 20 + 42
+    with pytest.raises(CheckError, match="by position, and factor can be given by name only"):
+        count(Named(kept=False), (), {**given, "factor": 2})
+
+
+def test_what_it_cannot_count_is_skipped_in_a_check_of_a_traced_module() -> None:
+    module, inputs = Named(kept=True), (torch.ones(1, 4), torch.ones(1, 6))
+    found = check_module(
+        module, trace(module, inputs), label="traced", tools=("fvcore",), traced=True, inputs=(inputs, {})
+    )
+    assert all(one.ok for one in found)
+    assert found[-1].skipped.startswith("fvcore could not count Named: ")

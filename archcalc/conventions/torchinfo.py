@@ -3,6 +3,9 @@
 Of a parameter called weight or bias, each element counts once for every image and, in classes with "Conv" in their
 name, every output position; of one with weight or bias in its name, once for every element of the output's first two
 axes. What a module computes is not looked at.
+
+What no cause says: a tied parameter that is counted again is taken off what the module around both holds itself or
+does not run, down to 0; parameters that an old-style hook renames (weight_orig) are looked for under their new names.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,8 @@
-"""torchlens, which records every call of a function of torch, in a table of formulas."""
+"""torchlens, which records every call of a function of torch and looks it up in a table of formulas.
+
+What no cause says: an einsum with an ellipsis, or of three operands, is unknown to it; it is named among those without
+a formula.
+"""
 
 from archcalc.analysis import Row
 from archcalc.conventions.base import Cause, Convention, function, functions

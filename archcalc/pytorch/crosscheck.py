@@ -214,7 +214,8 @@ class _Beside:
             yield Comparison(self.label, convention.header, total.macs, skipped=str(error))
             return
         except CheckError as error:
-            yield Comparison(self.label, convention.header, total.macs, mismatches=(str(error),))
+            why = {"skipped": str(error)} if self.traced else {"mismatches": (str(error),)}
+            yield Comparison(self.label, convention.header, total.macs, **why)
             return
         rows: dict[str, list[Row]] = defaultdict(list)
         for row, path in self.homes:

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import importlib
 import importlib.metadata
+import inspect
 import io
 import warnings
 from collections import Counter as Bag
@@ -107,6 +108,14 @@ def unfused() -> Iterator[None]:
         yield
     finally:
         mha.set_fastpath_enabled(before)
+
+
+def positional(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Arguments:
+    """All arguments by position, for tools that pass none by name. Raises CheckError where one has no position."""
+    bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    if bound.kwargs:
+        raise CheckError(f"it passes arguments by position, and {', '.join(bound.kwargs)} can be given by name only")
+    return bound.args
 
 
 def whole(count: float) -> int:

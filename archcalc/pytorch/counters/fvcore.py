@@ -5,17 +5,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from archcalc.pytorch.counters.base import Arguments, Counted, Counter, leaves, required, unfused, whole
+from archcalc.pytorch.counters.base import Arguments, Counted, Counter, leaves, positional, required, unfused, whole
 
 
 def count(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Counted:
     """What fvcore calls flops: one per multiply-add, and what it adds for normalisation, pooling and upsampling.
 
-    Counted with gradients on, as its documentation calls it, whatever the caller's mode. It takes no keyword arguments.
+    Counted with gradients on, as its documentation calls it, whatever the caller's mode. All arguments are positional.
     """
     fvcore = required("fvcore.nn")
     with unfused(), torch.enable_grad():
-        analysis = fvcore.FlopCountAnalysis(module, (*args, *kwargs.values()))
+        analysis = fvcore.FlopCountAnalysis(module, positional(module, args, kwargs))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         by_module = analysis.by_module()
         layers = {path: whole(by_module[path]) for path in leaves(module).values()}

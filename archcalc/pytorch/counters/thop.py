@@ -4,14 +4,14 @@ from typing import Any
 
 from torch import nn
 
-from archcalc.pytorch.counters.base import Arguments, Counted, Counter, required, unfused, whole
+from archcalc.pytorch.counters.base import Arguments, Counted, Counter, positional, required, unfused, whole
 
 
 def count(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Counted:
-    """What thop calls MACs, and parameters; it takes no keyword arguments. Fused fast paths are off."""
+    """What thop calls MACs, and parameters; all arguments are positional. Fused fast paths are off."""
     thop = required("thop")
     with unfused():
-        ops, params = thop.profile(module, (*args, *kwargs.values()), verbose=False)
+        ops, params = thop.profile(module, positional(module, args, kwargs), verbose=False)
     return Counted(whole(ops), None, whole(params))
 
 
