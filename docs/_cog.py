@@ -24,6 +24,7 @@ from typing import Any
 
 from _cog_counters import causes, counter_facts, counters_on_networks, counters_summary
 from _cog_memory import kinds_that_do_not_state, saved_checks
+from _cog_plot import drawing, quantities
 from _cog_published import errata, every_figure, filters_against_columns, published, verdicts
 from _cog_receptive import gradient_checks, stacks
 from _cog_solutions import figures
@@ -47,6 +48,7 @@ __all__ = [
     "counters_on_networks",
     "counters_summary",
     "crosscheck",
+    "drawing",
     "errata",
     "every_figure",
     "explain",
@@ -62,6 +64,7 @@ __all__ = [
     "operations",
     "options",
     "published",
+    "quantities",
     "result",
     "rewrites",
     "run",

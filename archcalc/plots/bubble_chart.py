@@ -63,10 +63,11 @@ def _draw(chart: Chart, reports: Sequence[Report]) -> Plot:
     if not most:
         raise InputError(f"all networks have 0 {size.header}, which their area is to show")
     for bubble in sorted(bubbles, key=lambda one: -one.area):
-        look = looks[bubble.family]
-        points, colour = _points(bubble.area / most), look["color"]
+        points, colour = _points(bubble.area / most), looks[bubble.family]["color"]
         axes.scatter([bubble.x], [bubble.y], points, color=colour, alpha=0.3, linewidth=0, label=bubble.name)
-        axes.scatter([bubble.x], [bubble.y], 14, linewidth=0, zorder=3, **look)
+    for family, look in looks.items():
+        members = [bubble for bubble in bubbles if bubble.family == family]
+        axes.scatter([one.x for one in members], [one.y for one in members], 14, linewidth=0, zorder=3, **look)
     _name(figure, axes, bubbles, most, _Box(_LEFT, below, _LEFT + _WIDE, below + _HIGH))
     _legend(figure, looks, size, most, below)
     return figure

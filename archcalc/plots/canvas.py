@@ -9,7 +9,6 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 from matplotlib import rc_context, rcParamsDefault
@@ -34,6 +33,12 @@ _UNDATED: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
 }
+_OURS: dict[Any, Any] = {
+    "svg.hashsalt": "archcalc",
+    "svg.fonttype": "none",  # words stay words, to be searched, copied and read aloud
+    "pdf.fonttype": 42,
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
+}
 _DPI = 150
 
 
@@ -51,12 +56,8 @@ class Plot(Figure):
         assert isinstance(canvas, FigureCanvasAgg)
         return canvas.get_renderer()  # type: ignore[no-untyped-call]
 
-    @cached_property
-    def _drawn(self) -> str:
-        return rendered(self, "svg").decode()
-
     def _repr_svg_(self) -> str:
-        return self._drawn
+        return rendered(self, "svg").decode()
 
     def panel(self, left: float, bottom: float, width: float, height: float) -> Axes:
         """Axes at a place given in inches, with its frame reduced to the left and lower line."""
@@ -99,8 +100,8 @@ class Plot(Figure):
 @contextmanager
 def settings() -> Iterator[None]:
     """Matplotlib's own defaults meanwhile, whatever the user's are, and SVG that is the same whenever it is written."""
-    own = {name: value for name, value in rcParamsDefault.items() if not name.startswith("backend")}
-    with rc_context({**own, "svg.hashsalt": "archcalc", "svg.fonttype": "none", "pdf.fonttype": 42}):
+    own: dict[Any, Any] = {name: value for name, value in rcParamsDefault.items() if not name.startswith("backend")}
+    with rc_context({**own, **_OURS}):
         yield
 
 
