@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from _cog_counters import causes, counter_facts, counters_on_networks, counters_summary
-from _cog_memory import kinds_that_do_not_state, saved_checks
+from _cog_memory import kinds_that_do_not_state, saved_checks, zoo_checks
 from _cog_plot import drawing, quantities
 from _cog_published import errata, every_figure, filters_against_columns, published, verdicts
 from _cog_receptive import gradient_checks, stacks
@@ -84,6 +84,7 @@ __all__ = [
     "what_ifs",
     "zoo_families",
     "zoo_references",
+    "zoo_checks",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from archcalc import analyze, memory, units, zoo
+from archcalc.analysis import Report
+from archcalc.errors import ShapeError
+from archcalc.graph import Network
 from archcalc.layers import KINDS, Layer
 from archcalc.table import Column, Table
 
-__all__ = ["kinds_that_do_not_state", "saved_checks"]
+__all__ = ["kinds_that_do_not_state", "saved_checks", "zoo_checks"]
 
 _CHECKED = {
     "alexnet-torchvision": ("alexnet", {}),
@@ -14,11 +17,16 @@ _CHECKED = {
     "resnet34": ("resnet34", {}),
     "googlenet-torchvision": ("googlenet", {"aux_logits": False, "init_weights": False}),
     "mobilenet-v2": ("mobilenet_v2", {}),
+    "vit-b-16": ("vit_b_16", {}),
 }
+
+_SIZES = (32, 64, 96)
+
+_DEEPER = ("resnet101", "resnet152", "resnet110", "resnet1202")
 
 
 def saved_checks() -> None:
-    """For five networks, ours and torchvision's: the bytes their layers state, and those that autograd keeps."""
+    """For six networks, ours and torchvision's: the bytes their layers state, and those that autograd keeps."""
     import torch
     import torchvision
 
@@ -38,9 +46,41 @@ def saved_checks() -> None:
         )
         for label, stated, real in pairs:
             seen = saved_bytes(real.to_empty(device="cpu"), torch.rand(shape))
-            rows.append((label, stated, seen, "equal" if stated == seen else units.count(stated - seen)))
+            rows.append((label, *_compared(stated, seen)))
     columns = (Column("network", "left"), Column("layers state"), Column("autograd keeps"), Column("", "left"))
     print(Table("", columns, tuple(rows)).to_markdown(), end="")
+
+
+def zoo_checks() -> None:
+    """For the zoo's other entries, on two inputs: the bytes their layers state, and those that autograd keeps."""
+    import torch
+
+    from archcalc.pytorch.build import build
+    from archcalc.pytorch.saved import saved_bytes
+
+    rows: list[tuple[object, ...]] = []
+    for name in (one for one in zoo.ENTRIES if one not in _CHECKED and one not in _DEEPER):
+        report = _reduced(zoo.ENTRIES[name].build())
+        module = build(report.network, report.input, device="meta").to_empty(device="cpu")
+        seen = saved_bytes(module, torch.rand(report.input))
+        rows.append((name, units.shape(report.input), *_compared(memory(report).kept, seen)))
+    columns = (Column("network", "left"), Column("input", "left"), Column("layers state"), Column("autograd keeps"))
+    print(Table("", (*columns, Column("", "left")), tuple(rows)).to_markdown(), end="")
+
+
+def _reduced(network: Network) -> Report:
+    """The network on two images of the least size, of a few, that it takes."""
+    _, *own = network.input_nodes[0].layer.output()
+    for size in _SIZES if len(own) == 3 and own[-1] > max(_SIZES) else ():
+        try:
+            return analyze(network, (2, own[0], size, size))
+        except ShapeError:
+            continue
+    return analyze(network, (2, *own))
+
+
+def _compared(stated: int, seen: int) -> tuple[object, ...]:
+    return stated, seen, "equal" if stated == seen else units.count(stated - seen)
 
 
 def kinds_that_do_not_state() -> None:
