@@ -27,6 +27,7 @@ from _cog_memory import kinds_that_do_not_state, saved_checks, zoo_checks
 from _cog_plot import drawing, quantities
 from _cog_published import errata, every_figure, filters_against_columns, published, verdicts
 from _cog_receptive import gradient_checks, stacks
+from _cog_roofline import calibration_grid, forecasts, rooflines
 from _cog_solutions import figures
 from _cog_spec import spec_error, spec_run, spec_source
 from _cog_whatifs import measured_what_ifs, rewrites, separable_ratios, what_ifs
@@ -42,6 +43,7 @@ from archcalc.layers import KINDS, Conv2d, Linear
 from archcalc.working import Equation, Worked, leaf, worked
 
 __all__ = [
+    "calibration_grid",
     "causes",
     "column_names",
     "counter_facts",
@@ -55,6 +57,7 @@ __all__ = [
     "figure3",
     "figures",
     "filters_against_columns",
+    "forecasts",
     "gradient_checks",
     "json_contract",
     "kinds_that_do_not_state",
@@ -67,6 +70,7 @@ __all__ = [
     "quantities",
     "result",
     "rewrites",
+    "rooflines",
     "run",
     "saved_checks",
     "separable_ratios",
@@ -82,9 +86,9 @@ __all__ = [
     "traces",
     "verdicts",
     "what_ifs",
+    "zoo_checks",
     "zoo_families",
     "zoo_references",
-    "zoo_checks",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -53,11 +53,13 @@ def _roofline_cells(one: dict[str, Any]) -> tuple[Cell, ...]:
 
 
 def _forecast_cells(one: dict[str, Any]) -> tuple[Cell, ...]:
+    from archcalc.pytorch.forecast import percent
+
     total, layers = one["total"], one["median_layer_error"]
     return (
         units.seconds(total["predicted_s"]),
         units.seconds(total["median_s"]),
-        units.percent(total["error"]),
+        percent(total["error"]),
         None if layers is None else units.percent(layers),
     )
 
@@ -73,8 +75,7 @@ def _machines(kind: str, headers: tuple[str, ...], cells: Any) -> None:
             f"**{facts['device_name']}**: {facts['device']}, {facts['threads']} CPU threads, torch {facts['torch']}.\n"
         )
         rows = [
-            (f"`{one['network']}`", units.shape(one["input"]), one["environment"]["dtype"], *cells(one))
-            for one in records
+            (one["network"], units.shape(one["input"]), one["environment"]["dtype"], *cells(one)) for one in records
         ]
         columns = tuple(Column(header, "left" if i < 3 else "right") for i, header in enumerate(headers))
         print(Table("", columns, tuple(rows)).to_markdown())

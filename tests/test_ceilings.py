@@ -77,8 +77,8 @@ def given(monkeypatch: pytest.MonkeyPatch, seconds: Any) -> list[Sample]:
 
 
 def test_sizes_that_would_take_too_long_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    # a product of twice the rows takes eight times as long: 0.05 s, 0.4 s, then 3.2 s; arrays twice: 0.05, 0.1, 0.2 s
-    samples = given(monkeypatch, lambda ceiling, size: 0.05 * (size / 10) ** (3 if ceiling == "matrix product" else 1))
+    # a product of twice the rows takes eight times as long: 0.02 s, 0.16 s, then 1.28 s; arrays twice: 0.02 to 0.08 s
+    samples = given(monkeypatch, lambda ceiling, size: 0.02 * (size / 10) ** (3 if ceiling == "matrix product" else 1))
     sizes = [(one.ceiling, one.size) for one in samples]
     assert [size for ceiling, size in sizes if ceiling == "matrix product"] == [10, 20]
     assert [size for ceiling, size in sizes if ceiling == "copy"] == [10, 20, 40]

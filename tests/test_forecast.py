@@ -163,9 +163,11 @@ def test_every_layer_of_a_grid_is_timed() -> None:
         assert [one.row.name for one in found] == ["layer"] * 4
 
 
-def test_the_whole_grid_can_be_built() -> None:
+def test_layers_of_the_grid_read_what_a_layer_before_them_wrote() -> None:
     for layer, shape in GRID:
-        assert row(layer, shape).inputs[0] == shape
+        found = row(layer, shape)
+        assert found.inputs[0] == shape
+        assert found.node.inputs == (("before", "input") if layer.kind in ("Add", "Concat") else ("before",))
 
 
 # What is kept

@@ -25,7 +25,7 @@ from archcalc.pytorch import timing
 from archcalc.pytorch.calibration import Calibrated, calibration
 from archcalc.pytorch.ceilings import Machine, machine
 from archcalc.pytorch.roofline import outside, require_numbers, require_room, signed, watched
-from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, time_network
+from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_network
 from archcalc.roofline import Ceilings, computed, traffic
 from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
@@ -284,6 +284,7 @@ def forecast(
     InputError before anything is allocated where the pass is to be measured and memory is too small for it.
     """
     kind = dtype_named(dtype)
+    require_seconds(seconds)
     report = target.report()
     require_numbers(report)
     if compare:

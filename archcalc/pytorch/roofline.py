@@ -16,7 +16,7 @@ from archcalc.errors import InputError, MissingPackageError
 from archcalc.footprint import memory
 from archcalc.pytorch import timing
 from archcalc.pytorch.ceilings import Machine, machine
-from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, time_network
+from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_network
 from archcalc.roofline import UNIT, WIDTHS, Limit, per_byte, traffic
 from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
@@ -166,6 +166,7 @@ def roofline(
     Raises what `time_network` raises, and InputError before anything is allocated where memory is too small.
     """
     kind = dtype_named(dtype)
+    require_seconds(seconds)
     report = target.report()
     require_numbers(report)
     require_room(report, device, dtype)

@@ -123,8 +123,7 @@ def time_network(
     small; UnknownNameError for a dtype there is not; CheckError where the module fails.
     """
     kind = dtype_named(dtype)
-    if seconds <= 0:
-        raise InputError(f"--seconds is {seconds}; it must be more than 0")
+    require_seconds(seconds)
     network, make = target.network, target.make
     report = analyze(network, None if target.shape is None else whole_shape(network, target.shape))
     with nullcontext() if threads is None else timing.threads(threads), memory_guard(device):
@@ -152,6 +151,12 @@ def time_network(
     batch = next((int(one.shape[0]) for one in target.arguments if one.batched), 1)
     timed = tuple(TimedLayer(path or network.name, *parts[path], times[path]) for path in parts if path in times)
     return TimedNetwork(report, batch, facts, channels_last, whole, times.get(PASS), timed)
+
+
+def require_seconds(seconds: float) -> None:
+    """Raise InputError where the least time to measure is none."""
+    if seconds <= 0:
+        raise InputError(f"--seconds is {seconds}; it must be more than 0")
 
 
 def dtype_named(name: str) -> torch.dtype:
