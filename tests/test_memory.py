@@ -283,6 +283,14 @@ def test_traced_attention_keeps_what_autograd_keeps(name: str, dtype: str) -> No
         assert held.kept == kept
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_normed_weights(dtype: str) -> None:
+    module = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), nn.ReLU())
+    held = ac.memory(trace(module, (2, 6)), dtype=dtype)
+    assert not held.unstated
+    assert held.kept == real(module, torch.rand(2, 6), dtype)
+
+
 def test_kinds_with_two_inputs_or_ids() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

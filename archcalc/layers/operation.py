@@ -388,6 +388,10 @@ class WeightNorm(_Operation):
         squares, roots = Reduce("norm", (("mul", 1), ("add", 1)), others, True, (("sqrt", 1), ("div", 1))).nests(v)
         return squares, roots, elementwise(v, {"mul": 1})
 
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...]:
+        """Both tensors, and the roots."""
+        return INPUT, Made("roots", prod(inputs[1]), "single")
+
 
 class Uncounted(Recorded):
     """An operation there is no rule for."""
