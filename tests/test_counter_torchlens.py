@@ -3,6 +3,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from archcalc import zoo
+from archcalc.pytorch.build import build
 from archcalc.pytorch.counters import COUNTERS
 from tests.counted import networks
 from tests.remainders import remainders
@@ -83,3 +85,8 @@ def test_the_module_is_left_alone_and_again_the_same() -> None:
 @pytest.mark.parametrize(("name", "module", "inputs"), [one for one in networks() if one[0] in ("resnet18", "swin")])
 def test_networks(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     assert remainders("torchlens", module, *inputs) == (0, 0), name
+
+
+def test_a_convolution_by_table_has_no_parameter_of_its_shape() -> None:
+    network = zoo.find("lenet5").build()
+    assert remainders("torchlens", build(network), torch.ones(network.input_nodes[0].layer.output())) == (0, 0)
