@@ -89,7 +89,7 @@ def test_every_page_is_linked() -> None:
         for target in LINK.findall(page.read_text(encoding="utf-8"))
         if "://" not in target
     }
-    assert set(PAGES) - linked == {ROOT / "README.md"}
+    assert set(PAGES) - linked <= {ROOT / "README.md"}
 
 
 def test_the_first_screen_shows_a_command_and_its_output() -> None:

@@ -184,8 +184,7 @@ def test_traced_resnet_has_the_zoos_names_for_its_modules(name: str) -> None:
     assert modules <= {node.name for node in traced}
 
 
-# Attention is traced operation by operation (tests/test_zoo_vit.py); 1,202 layers take minutes, and are those of 110
-@pytest.mark.parametrize("name", [name for name in zoo.ENTRIES if name not in ("vit-b-16", "resnet1202")])
+@pytest.mark.parametrize("name", zoo.ENTRIES)
 def test_trace_of_build_is_the_network(name: str) -> None:
     network = zoo.find(name).build()
     again = trace(build(network, device="meta"), network.input_nodes[0].layer.output())

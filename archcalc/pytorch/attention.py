@@ -7,6 +7,11 @@ from torch import Tensor, nn
 class MultiheadAttention(nn.MultiheadAttention):
     """Self-attention: queries, keys and values are made of one input."""
 
+    @property
+    def bias(self) -> bool:
+        """Whether its linear maps have biases."""
+        return self.in_proj_bias is not None
+
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """(N, L, C) to (N, L, C)."""
         output: Tensor = super().forward(x, x, x, need_weights=False)[0]

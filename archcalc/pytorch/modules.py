@@ -42,7 +42,7 @@ def describes(*classes: type[nn.Module]) -> Callable[[K], K]:
 
 def layer_of(module: nn.Module) -> Layer | None:
     """The layer of a module whose class is one of torch.nn's with a kind, or a subclass that computes alike."""
-    if isinstance(module, nn.MultiheadAttention):
+    if isinstance(module, nn.MultiheadAttention) and not type(module).__module__.startswith("archcalc.pytorch."):
         return None  # what it computes depends on what it is called with
     if module.__dict__.get("forward") is not None or isinstance(module.__dict__.get("weight"), Tensor):
         return None  # a weight that is no parameter is computed by a hook

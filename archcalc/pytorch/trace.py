@@ -375,10 +375,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _held(self, part: nn.Module, path: str) -> tuple[Held, ...]:
         """The tensors of a layer; those that another row counts already are marked."""
         held = []
-        for key, tensor in (*part._parameters.items(), *part._buffers.items()):
-            if tensor is not None:
-                held.append(_held(key, tensor, self.counted.get(id(tensor))))
-                self.counted.setdefault(id(tensor), path)
+        for key, tensor in (*part.named_parameters(remove_duplicate=False), *part.named_buffers()):
+            held.append(_held(key, tensor, self.counted.get(id(tensor))))
+            self.counted.setdefault(id(tensor), path)
         return tuple(held)
 
 
