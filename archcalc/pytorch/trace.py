@@ -7,7 +7,6 @@ else runs is recorded operation by operation.
 
 from __future__ import annotations
 
-import dis
 import sys
 import threading
 import warnings
@@ -15,9 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from textwrap import shorten
-from types import FrameType
 from typing import Any
 
 import torch
@@ -35,6 +32,7 @@ from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, 
 from archcalc.nest import Role
 from archcalc.pytorch import modules, operations
 from archcalc.pytorch.observe import role_of, tensors
+from archcalc.pytorch.origins import ATTENTION, classes_of, function_name, how_called, order_of, ways_to
 from archcalc.pytorch.shadow import held_tensors, shadow_of
 
 _SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
@@ -104,8 +102,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.functions: tuple[str, ...] = ()
         self.called = "name"
         self.weighs, self.worded, self.dropout = True, False, 0.0
-        self.ways = _ways(module)
-        self.classes = _classes(module)
+        self.ways = ways_to(module)
+        self.classes = classes_of(module)
         self.raised: tuple[BaseException | None, Any] = (None, None)
         self.paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
         self.layers = {id(part): modules.layer_of(part) for part in module.modules()}
@@ -272,7 +270,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ways = self.ways[id(self.stack[-1][1])] if self.stack else 1
         origin = Origin(self.classes[path], functions, self.called, ways=ways, worded=self.worded)
         if "attention" in functions[0]:
-            origin = replace(origin, order=_order(outputs[0]), dropout=self.dropout)
+            origin = replace(origin, order=order_of(outputs[0]), dropout=self.dropout)
         node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, origin=origin)
         if inplace and inputs and inputs[0]._base is not None:
             self._written(inputs[0], node, path)
@@ -381,9 +379,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tuple(held)
 
 
-ATTENTION = "functional.multi_head_attention_forward"
-
-
 class _Functions(TorchFunctionMode):
     """Tells the recorder which function of torch the module's own code is calling."""
 
@@ -395,68 +390,14 @@ class _Functions(TorchFunctionMode):
         recorder, kwargs = self.recorder, kwargs or {}
         if recorder.layer is not None:
             return func(*args, **kwargs)
-        recorder.functions, recorder.weighs = (_function_name(func),), kwargs.get("need_weights", True)
-        recorder.called = _how_called(func, sys._getframe(1))
+        recorder.functions, recorder.weighs = (function_name(func),), kwargs.get("need_weights", True)
+        recorder.called = how_called(func, sys._getframe(1))
         recorder.dropout = float(args[10]) if recorder.functions == (ATTENTION,) and len(args) > 10 else 0.0
         recorder.worded = any(isinstance(one, str) and one in ("same", "valid") for one in (*args, *kwargs.values()))
         try:
             return func(*args, **kwargs)
         finally:
             recorder.functions, recorder.called, recorder.worded = (), "name", False
-
-
-_PASSED_THROUGH = {"torch.overrides", "torch.nn.functional", "torch.functional", "torch._jit_internal", "torch._tensor"}
-
-
-def _how_called(func: Any, frame: FrameType | None) -> str:
-    """Whether the calling code looks a function of torch up by its name, uses an operator, or holds it since before."""
-    while frame is not None and frame.f_globals.get("__name__") in _PASSED_THROUGH:
-        frame = frame.f_back
-    name = getattr(func, "__name__", "")
-    if frame is None or frame.f_globals.get(name) is func:
-        return "held"
-    code = frame.f_code
-    if dis.opname[code.co_code[frame.f_lasti]].startswith(("BINARY_", "INPLACE_")):
-        return "operator"
-    if name in code.co_names:
-        return "name"
-    return "operator" if getattr(Tensor, name, None) is func else "held"
-
-
-@cache
-def _function_name(func: Any) -> str:
-    """The name of torch's functions, with `functional.` or `Tensor.` in front of what is found there only."""
-    name: str = getattr(func, "__name__", type(func).__name__)
-    if getattr(torch.nn.functional, name, None) is func and getattr(torch, name, None) is not func:
-        return f"functional.{name}"
-    return f"Tensor.{name}" if getattr(torch.Tensor, name, None) is func else name
-
-
-def _order(x: Tensor) -> tuple[int, ...]:
-    """The axes of a tensor, slowest in memory first."""
-    strides: tuple[int, ...] = x.stride()
-    return tuple(sorted(range(x.dim()), key=lambda axis: -strides[axis]))
-
-
-def _ways(module: nn.Module) -> Counter[int]:
-    """By how many ways each submodule is reached from the root, its parents' children each taken once."""
-    ways: Counter[int] = Counter()
-    waiting = [module]
-    for part in waiting:
-        ways[id(part)] += 1
-        waiting += part.children()
-    return ways
-
-
-def _classes(module: nn.Module) -> dict[str, tuple[str, ...]]:
-    """The classes of the modules that each path leads through."""
-    classes: dict[str, tuple[str, ...]] = {}
-    for path, part in module.named_modules(remove_duplicate=False):
-        outer = classes[path.rpartition(".")[0]] if path else ()
-        home = type(part).__module__
-        home = "torch.nn" if home.startswith("torch.nn.modules.") else home
-        classes[path] = (*outer, f"{home}.{type(part).__qualname__}")
-    return classes
 
 
 @contextmanager
