@@ -1,0 +1,65 @@
+"""Origins: what of a module's own code an operation comes from, since other counters see some calls only."""
+
+import dis
+from collections import Counter
+from functools import cache
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ATTENTION = "functional.multi_head_attention_forward"
+
+_PASSED_THROUGH = {"torch.overrides", "torch.nn.functional", "torch.functional", "torch._jit_internal", "torch._tensor"}
+
+
+def how_called(func: Any, frame: FrameType | None) -> str:
+    """Whether the calling code looks a function of torch up by its name, uses an operator, or holds it since before."""
+    while frame is not None and frame.f_globals.get("__name__") in _PASSED_THROUGH:
+        frame = frame.f_back
+    name = getattr(func, "__name__", "")
+    if frame is None or frame.f_globals.get(name) is func:
+        return "held"
+    code = frame.f_code
+    if dis.opname[code.co_code[frame.f_lasti]].startswith(("BINARY_", "INPLACE_")):
+        return "operator"
+    if name in code.co_names:
+        return "name"
+    return "operator" if getattr(Tensor, name, None) is func else "held"
+
+
+@cache
+def function_name(func: Any) -> str:
+    """The name of torch's functions, with `functional.` or `Tensor.` in front of what is found there only."""
+    name: str = getattr(func, "__name__", type(func).__name__)
+    if getattr(torch.nn.functional, name, None) is func and getattr(torch, name, None) is not func:
+        return f"functional.{name}"
+    return f"Tensor.{name}" if getattr(torch.Tensor, name, None) is func else name
+
+
+def order_of(x: Tensor) -> tuple[int, ...]:
+    """The axes of a tensor, slowest in memory first."""
+    strides: tuple[int, ...] = x.stride()
+    return tuple(sorted(range(x.dim()), key=lambda axis: -strides[axis]))
+
+
+def ways_to(module: nn.Module) -> Counter[int]:
+    """By how many ways each submodule is reached from the root, its parents' children each taken once."""
+    ways: Counter[int] = Counter()
+    waiting = [module]
+    for part in waiting:
+        ways[id(part)] += 1
+        waiting += part.children()
+    return ways
+
+
+def classes_of(module: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The classes of the modules that each path leads through."""
+    classes: dict[str, tuple[str, ...]] = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        outer = classes[path.rpartition(".")[0]] if path else ()
+        home = type(part).__module__
+        home = "torch.nn" if home.startswith("torch.nn.modules.") else home
+        classes[path] = (*outer, f"{home}.{type(part).__qualname__}")
+    return classes
