@@ -74,7 +74,7 @@ def trace(module: Any, inputs: Any, /, **kwargs: Any) -> Network:
 
 
 def load(path: str) -> Network:
-    """The network that a spec file (YAML) describes; see `archcalc.specfile`. Raises InputError, SpecError, ShapeError."""
+    """The network that a YAML file describes; see `archcalc.specfile`. Raises InputError, SpecError, ShapeError."""
     from archcalc.specfile import load
 
     return load(path)
