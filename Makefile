@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 PAGES := README.md $(wildcard docs/*.md docs/solutions/*.md)
 COG := $(BIN)/python -m cogapp -P -I docs -p "from _cog import *"
 FIVE := alexnet vgg19 resnet34 inception-naive inception-reduced
@@ -12,7 +13,7 @@ run: .venv/installed
 	$(BIN)/archcalc time $(FIVE)
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -24,7 +25,7 @@ docs: .venv/installed
 	$(COG) -r $(PAGES)
 
 hunt: .venv/installed
-	HYPOTHESIS_PROFILE=hunt $(BIN)/python -m pytest -m "not cuda"
+	HYPOTHESIS_PROFILE=hunt $(PYTEST) -m "not cuda"
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py

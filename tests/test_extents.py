@@ -279,7 +279,7 @@ def test_what_is_no_sequence_of_extents_is_an_error(given_shape: Any) -> None:
         as_shape(given_shape)
 
 
-@pytest.mark.parametrize("given_shape", [1.5, None, iter([1, 2]), H], ids=repr)
+@pytest.mark.parametrize("given_shape", [1.5, None, iter([1, 2]), H], ids=["float", "None", "iterator", "symbol"])
 def test_what_has_no_length_is_an_error(given_shape: Any) -> None:
     with pytest.raises(InputError):
         as_shape(given_shape)

@@ -227,7 +227,7 @@ IMPOSSIBLE: list[tuple[Layer, Shape, str]] = [
     (layers.GLU(2), (2, 4), r"dim \(=2\) is not an axis of an input of 2 axes"),
     (layers.LogSoftmax(3), (2, 4), r"dim \(=3\) is not an axis"),
     (layers.Softmax2d(), (2, 4), "needs an input of 3 axes"),
-    (layers.LSTM(4), (5, 3), r"needs an input of 3 axes \(L, N, C\), not 2"),
+    (layers.LSTM(4), (5,), r"needs an input of 3 axes \(L, N, C\), not 1"),
     (layers.GRU(4, batch_first=True), (1, 2, 5, 3), r"needs an input of 3 axes \(N, L, C\), not 4"),
     (layers.LSTMCell(4), (2, 5, 3), r"needs an input of 2 axes \(N, C\), not 3"),
     (layers.EmbeddingBag(3, 4), (2, 5, 3), r"needs an input of 2 axes \(N, L\), not 3"),
