@@ -290,7 +290,7 @@ class _Writer:
     def layer(self, node: Node, top: Group, texts: Mapping[tuple[str, str], str]) -> str:
         """`nn.Conv2d(3, 64, kernel_size=3)`: widths first, then what must be given, then what is not as usual."""
         kind = type(node.layer).__name__
-        if type(node.layer).__module__.endswith("layers.operation"):
+        if type(node.layer).__module__.startswith("archcalc.layers.operation."):
             raise SpecError(f"{node.name}: there is no PyTorch source for {node.layer.kind}")
         values = self.arguments(node)
         usual = _usual(node.layer)

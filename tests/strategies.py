@@ -22,7 +22,8 @@ def public_kinds() -> dict[str, type[Layer]]:
     return {
         name: kind
         for name, kind in kinds.KINDS.items()
-        if kind.__module__.startswith("archcalc.layers.") and kind.__module__ != "archcalc.layers.operation"
+        if kind.__module__.startswith("archcalc.layers.")
+        and not kind.__module__.startswith("archcalc.layers.operation")
     }
 
 
