@@ -18,7 +18,7 @@ from archcalc.columns import matching
 from archcalc.errors import InputError
 from archcalc.extents import Extent
 from archcalc.layers import Input
-from archcalc.nest import Bins, Scatter, Window
+from archcalc.nest import Bins, Nest, Scatter, Window
 from archcalc.receptive import Field, fold
 from archcalc.records import plain
 from archcalc.table import Cell, Column, Table
@@ -27,6 +27,10 @@ SCHEMA = "archcalc.receptive/1"
 
 _OTHER_PIXELS = ("Reflection", "Replication", "Circular")
 """Kinds of padding by which an output sees pixels from elsewhere in the image."""
+
+
+MOST_BITS = 2**33
+"""Pixels of the image times outputs and taps, over all layers, that are followed one by one."""
 
 
 class Seen(tuple[int, ...]):
@@ -103,18 +107,35 @@ class Pixels:
 
 
 def pixels(report: Report) -> dict[str, Pixels]:
-    """Which pixels of the image the outputs of every layer see, by layer. Raises InputError for letters and sweeps.
+    """Which pixels of the image the outputs of every layer see, by layer.
 
-    What a normalisation sees through its mean and variance is left out.
+    What a normalisation sees through its mean and variance is left out. Raises InputError for letters and sweeps, and
+    for more than MOST_BITS.
     """
     if any(type(extent) is not int for extent in report.input):
         raise InputError(
             f"which pixels an output sees takes an input of whole numbers, not {units.shape(report.input)}"
         )
+    if _too_large(report):
+        raise InputError(
+            f"{report.network.name} on {units.shape(report.input)} has too many pixels and outputs to follow each"
+        )
     known: dict[str, Pixels] = {}
     for row in report.rows:
         known[row.name] = _image(row) if not row.sources else _seen(row, [known[name] for name in row.node.inputs])
     return known
+
+
+def _too_large(report: Report) -> bool:
+    image = max((side for row in report if not row.sources for side in row.output[2:]), default=0)
+    steps = sum(sum(row.output[2:]) + sum(map(_steps, row.nests)) for row in report if not row.work.still)
+    return steps * (image + 1000) > MOST_BITS  # a step costs as much as some 1000 bits
+
+
+def _steps(nest: Nest) -> int:
+    """Pairs of an output and a tap along each axis of the image."""
+    windows = [axis.window if isinstance(axis, Scatter) else axis for one in nest.operands for axis in one.axes]
+    return sum(nest.loops[one.out] * nest.loops[one.tap] for one in windows if isinstance(one, Window))
 
 
 def _image(row: Row) -> Pixels:
@@ -177,7 +198,8 @@ def layer_fields(report: Report) -> tuple[LayerField, ...]:
     ((212, 212), (32, 32), (15.5, 15.5), ((90, 90), (90, 90)))
     """
     whole = all(type(extent) is int for extent in report.input)
-    seen = pixels(report) if whole and any(None in row.fields for row in report.rows) else {}
+    uneven = whole and any(None in row.fields for row in report.rows)
+    seen = pixels(report) if uneven and not _too_large(report) else {}
     return tuple(_layer_field(row, report.input[2:], seen) for row in report.rows if row.fields)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from archcalc.errors import UnknownNameError
 
 
-def unknown(what: str, name: object, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name that is not among those known, with near matches or, in a short list, all of them.
+def unknown(what: str, name: object, known: Iterable[str], most: int = 40) -> UnknownNameError:
+    """The error for a name that is not among those known, with near matches and the first `most` that there are.
 
     >>> str(unknown("network", "vgg91", ["vgg16", "vgg19", "alexnet"]))
     "unknown network 'vgg91'; did you mean 'vgg19' or 'vgg16'? There are: vgg16, vgg19, alexnet"
@@ -21,6 +21,6 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UnknownNameError:
     longer = [choice for choice in spelled if asked and choice.startswith(asked)]
     near = [spelled[match] for match in longer[:3] or get_close_matches(asked, spelled, n=3)]
     hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
-    listed = ", ".join(choices[:40]) + (", ..." if len(choices) > 40 else "")
+    listed = ", ".join(choices[:most]) + (", ..." if len(choices) > most else "")
     there = f"{' There' if hint else ' there'} {'are' if choices else 'is'}: {listed or 'none'}"
     return UnknownNameError(f"unknown {what} {name!r};{hint}{there}")

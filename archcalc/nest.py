@@ -76,11 +76,13 @@ class Bins(NamedTuple):
     bins: int
 
     def taps(self) -> Extent:
-        """Positions in all bins together (PyTorch's adaptive pooling rule).
+        """Positions in all bins together (PyTorch's adaptive pooling rule), those that two share twice.
 
         >>> Bins("T", 5, 3).taps()
         7
         """
+        if type(self.size) is int:
+            return self.size + self.bins - math.gcd(self.size, self.bins)
         sizes = (ceil_div((i + 1) * self.size, self.bins) - i * self.size // self.bins for i in range(self.bins))
         return sum(sizes)
 

@@ -413,3 +413,13 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["receptive", "vgg16", "--position", "a,b"])
     assert end.value.code == 2
     assert "cannot read --position 'a,b'" in capsys.readouterr().err
+
+
+def test_images_too_large_to_follow_are_unknown_not_endless() -> None:
+    layers = [Conv2d(1, 3), ConvTranspose2d(1, 3, stride=2)]
+    report = analyze(Network.sequential("large", (1, 1, 10**6, 10**6), layers))
+    known = {field.row.name: (field.size, field.exact) for field in layer_fields(report)}
+    assert known["conv2d1"] == ((3, 3), True)
+    assert known["convtranspose2d1"] == ((), False)
+    with pytest.raises(InputError, match="large on 1×1×1000000×1000000 has too many pixels and outputs to follow each"):
+        pixels(report)

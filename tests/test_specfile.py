@@ -302,6 +302,8 @@ BAD: dict[str, tuple[str, int, str]] = {
     "no layers": ("input: 3x8x8\n", 1, "layers is missing"),
     "unknown key": ("input: 3x8x8\nlayer: [ReLU]\n", 2, "unknown key 'layer'; did you mean 'layers'?"),
     "unknown kind": (f"{HEAD}  - ReLU\n  - Conv2D(6, 5)\n", 4, "unknown kind of layer 'Conv2D'; did you mean 'Conv2d'"),
+    "every kind there is": (f"{HEAD}  - Foo\n", 3, "MaxPool2d"),
+    "with its module": (f"{HEAD}  - nn.ReLU()\n", 3, "a layer is written without nn."),
     "unknown field": (
         f"{HEAD}  - Conv2d(6, 5, pad=1)\n",
         3,
@@ -330,6 +332,7 @@ BAD: dict[str, tuple[str, int, str]] = {
     "impossible": (f"{HEAD}  - Conv2d(6, 0)\n", 3, "kernel_size is 0"),
     "bare text": (f"{HEAD}  - Conv2d(6, 5, padding=same)\n", 3, 'text is written "same"'),
     "huge number": (f"{HEAD}  - Linear({10**30})\n", 3, "a number is larger than"),
+    "more digits than a float": (f"{HEAD}  - Linear({10**900})\n", 3, "a number is larger than"),
     "infinity": (f"{HEAD}  - BatchNorm2d(eps=1e999)\n", 3, "a number is larger than"),
     "power": (f"{HEAD}  - Linear(9**9)\n", 3, "cannot compute 9 ** 9"),
     "division by zero": (f"{HEAD}  - Linear(9//0)\n", 3, "cannot compute 9 // 0"),
@@ -351,8 +354,18 @@ BAD: dict[str, tuple[str, int, str]] = {
         5,
         "unknown earlier layer 'cnv'; did you mean 'conv'",
     ),
-    "cycle": (f"{HEAD}  - a: ReLU\n    after: b\n  - b: ReLU\n", 4, "unknown earlier layer 'b'"),
-    "after itself": (f"{HEAD}  - a: ReLU\n    after: a\n", 4, "unknown earlier layer 'a'"),
+    "cycle": (f"{HEAD}  - a: ReLU\n    after: b\n  - b: ReLU\n", 4, "'b' is at line 5, not above this layer"),
+    "cycle in a block": (
+        "input: 3\nblocks:\n  c:\n    - a: ReLU\n      after: b\n    - b: ReLU\nlayers: [c]\n",
+        5,
+        "'b' is at line 6, not above this layer",
+    ),
+    "after itself": (f"{HEAD}  - a: ReLU\n    after: a\n", 4, "'a' is at line 3, not above this layer"),
+    "inside of another block": (
+        f"{HEAD}  - b:\n      - a: ReLU\n  - c: ReLU\n    after: a\n",
+        6,
+        "unknown earlier layer 'a'; there are: input, b.a",
+    ),
     "dangling output": (f"{HEAD}  - ReLU\noutputs: relu\n", 4, "unknown earlier layer 'relu'"),
     "names twice": (f"{HEAD}  - a: ReLU\n  - a: ReLU\n", 4, "two layers are called 'a', the first at line 3"),
     "keys twice": (f"{HEAD}  - a: ReLU\n    a: ReLU\n", 4, "'a' is there twice, first at line 3"),
@@ -469,6 +482,8 @@ LARGE = {
     "long key": f"input: 3\nlayers:\n  - {'a' * 100_000}: ReLU\n",
     "many quotes": "'\n" * 200_000,
     "growing tensors": "input: 3x1x1\nlayers:\n  - a: Upsample(scale_factor=1000)\n    repeat: 20000\n",
+    "many bins": "input: 3x8\nlayers: [AdaptiveAvgPool1d(4000000000000000)]\n",
+    "many layers in one": "input: 3x8\nlayers: ['LSTM(3, num_layers=1000000000)']\n",
     "wide": "input: 3\nlayers:\n  - a: Linear(9007199254740992)\n    repeat: 19999\n  - b: Linear(0)\n",
 }
 
@@ -694,7 +709,9 @@ calls = st.builds(
         st.sampled_from(
             ["stride", "padding", "dilation", "groups", "bias", "dim", "size", "scale_factor", "ceil_mode", "mode"]
         ),
-        st.sampled_from(["1", "2", "0", "-1", "(1, 2)", "true", "none", "0.5", "1e15", '"same"', '"bilinear"']),
+        st.sampled_from(
+            ["1", "2", "0", "-1", "(1, 2)", "true", "none", "0.5", "1e15", "9" * 400, '"same"', '"bilinear"']
+        ),
         max_size=2,
     ),
 )

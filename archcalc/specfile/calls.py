@@ -73,7 +73,9 @@ def _call(tree: ast.expr) -> Call:
         named = tuple((keyword.arg, keyword.value) for keyword in tree.keywords if keyword.arg)
         if len(named) == len(tree.keywords) and not any(isinstance(arg, ast.Starred) for arg in tree.args):
             return Call(tree.func.id, tuple(tree.args), named)
-    raise SpecError(f"cannot read {_source(tree)}; a layer is written Kind or Kind(number, field=value)")
+    kind = tree.func if isinstance(tree, ast.Call) else tree
+    hint = f" without {kind.value.id}." if isinstance(kind, ast.Attribute) and isinstance(kind.value, ast.Name) else ""
+    raise SpecError(f"cannot read {_source(tree)}; a layer is written{hint} Kind or Kind(number, field=value)")
 
 
 def evaluate(tree: ast.expr, arguments: Mapping[str, Any]) -> Any:
@@ -124,7 +126,7 @@ def _number(value: object, tree: ast.expr) -> Any:
 
 
 def _bounded(number: Any) -> Any:
-    if not isfinite(number) or abs(number) > LARGEST:
+    if (isinstance(number, float) and not isfinite(number)) or abs(number) > LARGEST:
         raise SpecError(f"a number is larger than {LARGEST:,}")
     return number
 

@@ -18,7 +18,7 @@ from archcalc.layers import KINDS, Input
 from archcalc.names import unknown
 from archcalc.specfile import calls
 from archcalc.specfile.calls import Call
-from archcalc.specfile.tree import Items, Pairs, Text, Tree, parse
+from archcalc.specfile.tree import Items, Pairs, Text, Tree, keys, parse
 
 MOST_LAYERS = 20_000
 """Layers and connections of one network, blocks and repeats written out."""
@@ -73,6 +73,8 @@ class _Reader:
         self.line = 1
         self.nodes: list[Node] = []
         self.lines: dict[str, int] = {}
+        self.layers: Tree = Items(1)
+        self.item_line = 0
         self.definitions: dict[str, _Definition] = {}
         self.unnamed: Counter[str] = Counter()
         self.spent = 0
@@ -105,7 +107,9 @@ class _Reader:
             name = self.named(tree.pairs) if "name" in tree.pairs else (Path(self.file).stem or "network")
             self.define(tree.pairs["blocks"][1]) if "blocks" in tree.pairs else None
             last = self.inputs(tree.pairs["input"][1])
-            last = self.items(tree.pairs["layers"][1], _Scope(), last)
+            self.layers = tree.pairs["layers"][1]
+            last = self.items(self.layers, _Scope(), last)
+            self.layers = Items(1)
             outputs: tuple[str, ...] = (last,)
             if "outputs" in tree.pairs:
                 line, asked = tree.pairs["outputs"]
@@ -213,6 +217,7 @@ class _Reader:
                     f"an item has one name before its layer, and then {', '.join(RESERVED)}; "
                     f"here {' and '.join(name[:40] for name in names[:3]) or 'is none'}"
                 )
+            self.item_line = tree.line
             return self.copies(names[0], tree, scope, last)
 
     def copies(self, name: str, tree: Pairs, scope: _Scope, last: str) -> str:
@@ -304,7 +309,8 @@ class _Reader:
         if call.name in self.definitions:
             return self.use(self.definitions[call.name], call, name, scope, sources)
         if call.name not in KINDS:
-            raise unknown("kind of layer", call.name[:40], [*self.definitions, *KINDS])
+            choices = [name[:40] for name in (*KINDS, *self.definitions)]
+            raise unknown("kind of layer", call.name[:40], choices, most=2 * len(KINDS))
         layer = calls.layer(KINDS[call.name], call, scope.arguments)
         return self.add(Node(self.full(name, scope), layer, () if layer.inputs == 0 else sources, scope.blocks))
 
@@ -339,7 +345,7 @@ class _Reader:
         return full
 
     def add(self, node: Node) -> str:
-        self.spent += 1 + len(node.inputs)
+        self.spent += len(node.inputs) + getattr(node.layer, "num_layers", 1)
         if self.spent > 3 * MOST_LAYERS or len(self.nodes) >= MOST_LAYERS:
             raise SpecError(f"repeats and blocks make more than {MOST_LAYERS:,} layers")
         if node.name in self.lines:
@@ -360,6 +366,10 @@ class _Reader:
             if within.prefix + name in self.lines:
                 return within.prefix + name
             prefix, within = within.prefix, within.parent
+        around = self.definitions[scope.definitions[-1]].body if scope.definitions else self.layers
+        for key, line in keys(around):
+            if key == name and line >= self.item_line:
+                raise SpecError(f"{name[:40]!r} is at line {line}, not above this layer; only layers above it flow in")
         known = [full.removeprefix(prefix) for full in self.lines if full.startswith(prefix)]
         entry = ["input"] if scope.definitions else []
         raise unknown("earlier layer", name[:40], [*entry, *known])

@@ -45,6 +45,18 @@ class Pairs:
 Tree: TypeAlias = Text | Items | Pairs
 
 
+def keys(tree: Tree) -> Iterator[tuple[str, int]]:
+    """Every key of every mapping, with its line."""
+    waiting: list[Tree] = [tree]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Pairs):
+            yield from ((key, line) for key, (line, _) in part.pairs.items())
+            waiting += (value for _, value in part.pairs.values())
+        elif isinstance(part, Items):
+            waiting += part.items
+
+
 def parse(data: bytes, file: str) -> Tree:
     """The tree of a YAML document. Raises SpecError that begins with file and line.
 
