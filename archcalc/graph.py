@@ -46,6 +46,8 @@ class Origin:
 
     Of attention also the axes of what an operation puts out, slowest in memory first, and with which probability its
     module drops out while training.
+
+    Rows of one call of a function have its number among those calls, from 1; 0 where no call was seen.
     """
 
     modules: tuple[str, ...]
@@ -59,6 +61,7 @@ class Origin:
     worded: bool = False
     order: tuple[int, ...] = ()
     dropout: float = 0.0
+    call: int = 0
 
 
 @dataclass(frozen=True, slots=True)

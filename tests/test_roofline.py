@@ -16,7 +16,7 @@ import torch
 from archcalc import Network, analyze, cache, targets
 from archcalc.errors import InputError, MissingPackageError
 from archcalc.layers import Flatten, Linear, ReLU
-from archcalc.pytorch import roofline
+from archcalc.pytorch import roofline, room
 from archcalc.pytorch.roofline import Roofline
 from tests.conftest import Shell
 from tests.measured import CPU, a_machine, keep, timed
@@ -246,25 +246,25 @@ def test_a_drawing_is_of_one_device(shell: Shell, tmp_path: Path, monkeypatch: p
 def test_memory_that_the_cpu_has(tmp_path: Path) -> None:
     file = tmp_path / "meminfo"
     file.write_text("MemTotal: 100 kB\nMemAvailable:      24 kB\n")
-    assert roofline._available_on_cpu(file) == 24 * 1024
-    assert roofline._available_on_cpu(tmp_path / "none") is None
+    assert room.available_on_cpu(file) == 24 * 1024
+    assert room.available_on_cpu(tmp_path / "none") is None
 
 
 def test_where_memory_is_not_known_the_pass_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     report = targets.resolve("lenet5", batch="100000000").report()
-    monkeypatch.setattr(roofline, "available", lambda device: None)
-    roofline.require_room(report, CPU, "float32")
+    monkeypatch.setattr(room, "available", lambda device: None)
+    room.require_room(report, CPU, "float32")
 
 
 def test_room_is_what_the_dtype_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     report = analyze(Network.sequential("net", (1, 1000), [Linear(1000)]))
     # weights 10^6 + 1000, input and output 1000 each, 8 bytes
-    monkeypatch.setattr(roofline, "available", lambda device: 8 * 1_003_000)
-    roofline.require_room(report, CPU, "float64")
-    monkeypatch.setattr(roofline, "available", lambda device: 8 * 1_003_000 - 1)
-    roofline.require_room(report, CPU, "float32")
+    monkeypatch.setattr(room, "available", lambda device: 8 * 1_003_000)
+    room.require_room(report, CPU, "float64")
+    monkeypatch.setattr(room, "available", lambda device: 8 * 1_003_000 - 1)
+    room.require_room(report, CPU, "float32")
     with pytest.raises(InputError, match=r"net on 1×1000 needs 7\.65 MiB in float64"):
-        roofline.require_room(report, CPU, "float64")
+        room.require_room(report, CPU, "float64")
 
 
 @pytest.mark.cuda
@@ -275,7 +275,7 @@ def test_roofline_on_a_real_cuda_device() -> None:
     found = roofline.roofline(targets.resolve("lenet5"), device=device, dtype="float16", seconds=0.01)
     assert found.machine.environment["device_name"] == torch.cuda.get_device_name()
     assert all(line.seconds > 0 for line in found.lines)
-    assert roofline.available(device)
+    assert room.available(device)
     with pytest.raises(InputError, match=r"needs .* MiB in float32, and cuda has"):
         roofline.roofline(targets.resolve("vgg19", batch="1000000"), device=device)
     assert torch.cuda.memory_allocated() == before

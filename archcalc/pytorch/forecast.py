@@ -24,7 +24,8 @@ from archcalc.layers.base import ints
 from archcalc.pytorch import timing
 from archcalc.pytorch.calibration import Calibrated, calibration
 from archcalc.pytorch.ceilings import Machine, machine
-from archcalc.pytorch.roofline import outside, require_numbers, require_room, signed, watched
+from archcalc.pytorch.roofline import outside, signed, watched
+from archcalc.pytorch.room import require_numbers, require_room
 from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_network
 from archcalc.roofline import Ceilings, computed, traffic
 from archcalc.table import Cell, Column, Table

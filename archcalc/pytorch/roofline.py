@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from archcalc import units
-from archcalc.analysis import Report, Row
+from archcalc.analysis import Row
 from archcalc.errors import InputError, MissingPackageError
-from archcalc.footprint import memory
 from archcalc.pytorch import timing
 from archcalc.pytorch.ceilings import Machine, machine
+from archcalc.pytorch.room import require_numbers, require_room
 from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_network
-from archcalc.roofline import UNIT, WIDTHS, Limit, per_byte, traffic
+from archcalc.roofline import UNIT, Limit, per_byte, traffic
 from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
 
@@ -174,43 +173,6 @@ def roofline(
         found = machine(device, kind, again=again, progress=progress)
         progress(f"{report.network.name} on {device}")
         return Roofline(time_network(target, device=device, dtype=dtype, layers=True, seconds=seconds), found)
-
-
-def require_numbers(report: Report) -> None:
-    """Raise InputError where extents are letters or arrays."""
-    if not all(type(extent) is int for row in report for extent in row.output):
-        raise InputError(f"{report.network.name} on {units.shape(report.input)}: only numbers take time, no letters")
-
-
-def require_room(report: Report, device: torch.device, dtype: str) -> None:
-    """Raise InputError where a pass needs more memory than the device has."""
-    need = memory(report, optimizer="none").inference * WIDTHS[dtype] // WIDTHS["float32"]
-    room = available(device)
-    if room is not None and need > room:
-        raise InputError(
-            f"{report.network.name} on {units.shape(report.input)} needs {units.mib(need)} in {dtype}, and {device} "
-            f"has {units.mib(room)}: a smaller batch or input may fit"
-        )
-
-
-def available(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on a device, cached ones included; None where it does not say."""
-    if device.type == "cpu":
-        return _available_on_cpu(Path("/proc/meminfo"))
-    try:
-        free, _ = torch.accelerator.get_memory_info(device)
-        cached = torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
-    except (AttributeError, RuntimeError):
-        return None
-    return int(free + cached)
-
-
-def _available_on_cpu(meminfo: Path) -> int | None:
-    try:
-        lines = meminfo.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def watched(timed: TimedNetwork) -> timing.Timing:

@@ -102,6 +102,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.functions: tuple[str, ...] = ()
         self.called = "name"
         self.weighs, self.worded, self.dropout = True, False, 0.0
+        self.call = self.seen = 0
         self.ways = ways_to(module)
         self.classes = classes_of(module)
         self.raised: tuple[BaseException | None, Any] = (None, None)
@@ -268,7 +269,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         calls = [operations.Call(name, inplace, tuple(args), kwargs, inputs, given, x) for x in outputs]
         functions = self._functions(name, inputs)
         ways = self.ways[id(self.stack[-1][1])] if self.stack else 1
-        origin = Origin(self.classes[path], functions, self.called, ways=ways, worded=self.worded)
+        origin = Origin(self.classes[path], functions, self.called, ways=ways, worded=self.worded, call=self.call)
         if "attention" in functions[0]:
             origin = replace(origin, order=order_of(outputs[0]), dropout=self.dropout)
         node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, origin=origin)
@@ -298,7 +299,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shape, before = tuple(whole.shape), self._source(whole)
         label = f"{path}.write" if path else "write"
         layer = Recorded("write", (), shape, view=True, copied=0)
-        origin = Origin(self.classes[path], ("write",))
+        origin = Origin(self.classes[path], ("write",), call=self.call)
         written = self._add(label, layer, (before, node), whole, path, origin=origin)
         for key, (x, _) in list(self.sources.items()):
             if x._base is whole and x is not part:
@@ -392,12 +393,14 @@ class _Functions(TorchFunctionMode):
             return func(*args, **kwargs)
         recorder.functions, recorder.weighs = (function_name(func),), kwargs.get("need_weights", True)
         recorder.called = how_called(func, sys._getframe(1))
+        recorder.seen += 1
+        recorder.call = recorder.seen
         recorder.dropout = float(args[10]) if recorder.functions == (ATTENTION,) and len(args) > 10 else 0.0
         recorder.worded = any(isinstance(one, str) and one in ("same", "valid") for one in (*args, *kwargs.values()))
         try:
             return func(*args, **kwargs)
         finally:
-            recorder.functions, recorder.called, recorder.worded = (), "name", False
+            recorder.functions, recorder.called, recorder.worded, recorder.call = (), "name", False, 0
 
 
 @contextmanager
