@@ -373,7 +373,7 @@ def _variables(steps: Sequence[_Step], entries: tuple[str, ...], last: Mapping[s
     for index, step in enumerate(steps):
         reused = [variables[name] for name in step.inputs[:1] if last[name] <= index]
         if step.node is not None and step.node.layer.kind == "Concat":
-            reused = [name for name in (names[0], *reused) if last[holder[name]] <= index]
+            reused = [name for name in (names[0], *reused) if last.get(holder[name], index) <= index]
         held = reused[0] if reused else f"{index} new"
         if not reused or held in joined:
             fresh[held] = step.attribute

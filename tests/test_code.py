@@ -17,6 +17,7 @@ from archcalc.code import source
 from archcalc.errors import SpecError
 from archcalc.graph import Builder, Network
 from archcalc.layers import (
+    GELU,
     GRU,
     LSTM,
     Add,
@@ -168,6 +169,13 @@ def test_a_value_that_is_needed_keeps_its_variable() -> None:
     kept = x.clone()
     assert torch.equal(module(network, "cpu")(x), build(reference).eval()(kept))
     assert torch.equal(x, kept)
+
+
+def test_a_value_that_nobody_reads_gives_its_variable_to_the_next() -> None:
+    steps = (("a", ReLU(), "input"), ("b", Softmax(1), "input"), ("unread", GELU(), "input"), ("c", Concat(), "a b"))
+    network = joined(*steps)
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(module(network, "cpu")(x), build(network).eval()(x))
 
 
 def test_several_inputs_and_outputs() -> None:
