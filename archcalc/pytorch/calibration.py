@@ -194,6 +194,8 @@ def _grid() -> Iterator[tuple[Layer, Shape]]:
         (160, 3, 32, _image(160, 40, 2)),
     ):
         yield layers.Conv2d(K, kernel, padding=kernel // 2, groups=groups), x
+    for K, kernel, x in ((48, 2, _image(80, 20)), (80, 4, _image(160, 10)), (24, 4, _image(48, 40))):
+        yield layers.ConvTranspose2d(K, kernel, stride=2, padding=(kernel - 2) // 2), x
     for K, given in (
         (80, (1, 60)),
         (10, (1, 320)),
@@ -208,6 +210,14 @@ def _grid() -> Iterator[tuple[Layer, Shape]]:
         yield layers.Linear(K), given
     for heads, given in ((5, (1, 50, 320)), (10, (1, 150, 640)), (5, (4, 100, 320)), (15, (1, 250, 960))):
         yield layers.MultiheadAttention(heads, batch_first=True), given
+    for kind, width, given in (
+        (layers.RNN, 150, (1, 30, 100)),
+        (layers.LSTM, 150, (1, 30, 100)),
+        (layers.LSTM, 500, (8, 60, 300)),
+        (layers.GRU, 150, (1, 30, 100)),
+        (layers.GRU, 500, (8, 60, 300)),
+    ):
+        yield kind(width, batch_first=True), given
     for x in (_image(24, 10), _image(320, 20), _image(80, 40), _image(48, 160), _image(160, 80), _image(320, 20, 8)):
         yield layers.ReLU(), x
         yield layers.ReLU(inplace=True), x

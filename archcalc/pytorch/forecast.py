@@ -67,8 +67,12 @@ def family(row: Row) -> str:
 def _multiplying(layer: Layer, row: Row) -> str:
     if isinstance(layer, layers.MultiheadAttention):
         return "attention"
+    if isinstance(layer, layers.RNN | layers.LSTM | layers.GRU):
+        return "recurrent"
     if "Conv" not in layer.kind:
         return "linear"
+    if "Transpose" in layer.kind:
+        return "transposed convolution"
     groups = int(getattr(layer, "groups", 1))
     if groups > 1:
         return "depthwise convolution" if groups == row.inputs[0][1] else "grouped convolution"
