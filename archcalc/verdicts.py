@@ -37,11 +37,14 @@ class Judged:
     explanation: str = ""
 
     @property
+    def short(self) -> str:
+        """The verdict without the reason of an erratum."""
+        return f"{self.kind} ({self.digits} digit{'s' * (self.digits > 1)})" if self.digits else self.kind
+
+    @property
     def verdict(self) -> str:
         """The verdict in words."""
-        if self.digits:
-            return f"{self.kind} ({self.digits} digit{'s' * (self.digits > 1)})"
-        return f"{self.kind}: {self.reason}" if self.reason else self.kind
+        return f"{self.short}: {self.reason}" if self.reason else self.short
 
     @property
     def network(self) -> str:
@@ -68,29 +71,62 @@ class Published:
         return {kind: found[kind] for kind in KINDS}
 
     def table(self) -> Table:
-        """Printed beside ours, a row for each figure; below, the arithmetic of each erratum."""
-        columns = (
-            *(Column("network", "left"), Column("quantity", "left"), Column("printed"), Column("ours")),
-            *(Column("verdict", "left"), Column("convention", "left"), Column("source", "left")),
-        )
+        """Printed beside ours, a row for each figure with all that is known of it; below, the arithmetic of errata."""
+        columns = (Column("network", "left"), *_COLUMNS, Column("convention", "left"), Column("source", "left"))
+        rows = tuple((one.network, *_cells(one), one.figure.convention, one.figure.source) for one in self.figures)
+        return Table(self._title, columns, rows, notes=self._explanations)
+
+    def by_network(self) -> tuple[Table, ...]:
+        """A narrow table for each network, below it sources and errata; of several networks a last one counts verdicts.
+
+        >>> [table.title for table in published("overfeat").by_network()]
+        ['overfeat: 2 published figures beside ours: 2 rounds to it']
+        """
+        groups: dict[str, list[Judged]] = {}
+        for one in self.figures:
+            groups.setdefault(one.network, []).append(one)
+        tables = tuple(Published(tuple(group))._of_one_network(name) for name, group in groups.items())
+        return tables if len(tables) == 1 else (*tables, self.verdicts())
+
+    def verdicts(self) -> Table:
+        """How many figures have each verdict."""
+        rows = tuple((kind, count) for kind, count in self.counts.items() if count)
+        columns = (Column("verdict", "left"), Column("figures"))
+        return Table("", columns, rows, total=("total", len(self.figures)))
+
+    def _of_one_network(self, name: str) -> Table:
+        sources = {(one.figure.source, one.figure.convention): None for one in self.figures}
+        numbers = {source: number for number, source in enumerate(sources, 1)}
         rows = tuple(
-            (
-                *(one.network, one.figure.quantity, one.figure.printed, _cell(one.figure, one.ours)),
-                *(one.verdict, one.figure.convention, one.figure.source),
-            )
+            (*_cells(one)[:-1], one.short, f"[{numbers[one.figure.source, one.figure.convention]}]")
             for one in self.figures
         )
+        said = (f"[{number}] {source}: {convention}" for (source, convention), number in numbers.items())
+        columns = (*_COLUMNS, Column("source", "left"))
+        return Table(f"{name}: {self._title}", columns, rows, notes=(*said, *self._explanations))
+
+    @property
+    def _title(self) -> str:
         said = ", ".join(f"{count} {kind}" for kind, count in self.counts.items() if count)
-        notes = dict.fromkeys(one.explanation for one in self.figures if one.explanation)
-        title = f"{len(rows)} published figure{'s' * (len(rows) > 1)} beside ours: {said}"
-        return Table(title, columns, rows, notes=tuple(notes))
+        return f"{len(self.figures)} published figure{'s' * (len(self.figures) > 1)} beside ours: {said}"
+
+    @property
+    def _explanations(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one.explanation for one in self.figures if one.explanation))
 
     def record(self) -> dict[str, Any]:
         """The figures as plain data, schema `archcalc.published/1`."""
         return {"schema": SCHEMA, "counts": self.counts, "figures": [_record(one) for one in self.figures]}
 
     def __str__(self) -> str:
-        return self.table().to_terminal()
+        return "\n".join(table.to_terminal() for table in self.by_network())
+
+
+_COLUMNS = (Column("quantity", "left"), Column("printed"), Column("ours"), Column("verdict", "left"))
+
+
+def _cells(one: Judged) -> tuple[Cell, ...]:
+    return one.figure.quantity, one.figure.printed, _cell(one.figure, one.ours), one.verdict
 
 
 def published(target: str | None = None) -> Published:

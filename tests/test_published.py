@@ -333,7 +333,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_the_command_explains_everything(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys)
     assert code == 0
-    assert f"{len(EVERY)} published figures" in out
+    assert out.rstrip().endswith(f"| {len(EVERY):>7}")
     assert "55*48*96 = 253,440" in out
 
 
@@ -393,7 +393,7 @@ def test_figures_are_grouped_by_network_and_choices() -> None:
 
 def test_the_function_stays_a_function() -> None:
     assert ac.published("overfeat") == ac.published("overfeat")
-    assert str(ac.published("overfeat")).startswith("2 published figures")
+    assert str(ac.published("overfeat")).startswith("overfeat: 2 published figures")
 
 
 def test_figures_are_loaded_only_by_those_who_ask() -> None:
@@ -408,3 +408,25 @@ def test_figures_are_loaded_only_by_those_who_ask() -> None:
 def test_amounts_are_numbers_of_the_report(amount: Callable[[ac.Report], object]) -> None:
     network = report("vgg16")
     assert plain(amount(network)) in (1728, network.total.weights)  # type: ignore[arg-type]
+
+
+def test_on_a_terminal_each_network_has_a_narrow_table_with_its_sources_and_errata_below() -> None:
+    naive, reduced, *_, counts = ac.published("inception").by_network()
+    assert [column.header for column in naive.columns] == ["quantity", "printed", "ours", "verdict", "source"]
+    assert naive.rows[0] == ("convolution operations", "854M", 854_196_224, "rounds to it (3 digits)", "[1]")
+    assert naive.notes[0] == "[1] CS231n 2017, lecture 9: multiply-adds, no biases"
+    assert reduced.rows[0][3] == "erratum"
+    assert any("= 358,055,936; right is 271,351,808" in note for note in reduced.notes)
+    assert counts.total == ("total", len(ac.published("inception").figures))
+
+
+def test_no_table_of_a_network_is_wider_than_120_columns() -> None:
+    grids = [replace(table, title="", notes=()).to_terminal() for table in ac.published().by_network()]
+    assert max(len(line) for grid in grids for line in grid.splitlines()) <= 120
+
+
+def test_other_formats_have_every_column(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "inception", "--format", "csv")
+    header, *rows = out.splitlines()
+    assert header == "network,quantity,printed,ours,verdict,convention,source"
+    assert len(rows) == len(ac.published("inception").figures)

@@ -65,8 +65,8 @@ def test_causes_add_up_to_the_difference(found: Why) -> None:
         assert one.counted
         assert sum(item.amount for item in one.items) == one.counted.total - MACS
     rows = found.table().rows
-    more = sum(row[2] for row in rows if row[0] is not None)  # type: ignore[misc]
-    assert more == sum(row[4] for row in rows if row[4] is not None)  # type: ignore[misc]
+    more = sum(row[2] for row in rows if row[1] is not None)  # type: ignore[misc]
+    assert more == sum(row[2] for row in rows if row[1] is None)  # type: ignore[misc]
 
 
 def test_two_tools_are_explained_to_each_other(found: Why) -> None:
@@ -160,3 +160,14 @@ def test_command(shell: Shell) -> None:
     data = json.loads(shell.ok("why", "inception-reduced", "fvcore", "--format", "json"))
     assert (data["schema"], data["ok"], data["counters"][0]["remainder"]) == ("archcalc.why/1", True, 0)
     assert "unknown counter" in shell.refused("why", "alexnet", "thop2")
+
+
+def test_the_table_fits_120_columns_and_names_one_of_many_layers() -> None:
+    module = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for _ in range(9)))
+    table = why(module, X, TOOLS).table()
+    assert [column.header for column in table.columns] == [
+        *("counted by, and why", "number", "beyond ours", "remainder", "in")
+    ]
+    norms = next(row for row in table.rows if row[0] == "· batch norm, by element")
+    assert norms == ("· batch norm, by element", None, 2 * 9 * 243, None, "0.1 and 8 more")
+    assert max(map(len, dataclasses.replace(table, title="", notes=()).to_terminal().splitlines())) <= 120

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from archcalc import verdicts
-from archcalc.cli.output import Output
+from archcalc.cli.output import Format, Output
 
 
 def published(
@@ -18,8 +18,14 @@ def published(
     *,
     output: Output,
 ) -> None:
-    """Set published figures beside ours: exact, rounded, or errata with their arithmetic; exit with 1 on any other."""
+    """Set published figures beside ours: exact, rounded, or errata with their arithmetic; exit with 1 on any other.
+
+    On a terminal a table for each network; in other formats one, each row with its network, convention and source.
+    """
     judged = verdicts.published(target)
-    output.write(judged.table, judged.record)
+    if output.format is Format.table:
+        output.write_all([lambda table=table: table for table in judged.by_network()], [])  # type: ignore[misc]
+    else:
+        output.write(judged.table, judged.record)
     if judged.unexplained:
         raise typer.Exit(1)

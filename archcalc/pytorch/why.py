@@ -98,24 +98,22 @@ class Why:
         return all(one.ok for one in self.accounts if one.counted is not None)
 
     def table(self) -> Table:
-        """A line for each tool with its number, and one for each cause of its difference from ours."""
+        """A line for each tool with its number, and below it one for each cause of its difference from ours."""
         lines: list[tuple[Cell, ...]] = []
         for one in self.accounts:
             if one.counted is None:
-                lines.append((one.convention.header, "failed", *[None] * 5))
+                lines.append((one.convention.header, "failed", None, None, None))
                 continue
             theirs, params = one.counted.total, one.counted.params
             lines += _told(one.convention.header, theirs, one.ours, one.items, one.remainder)
             if params is not None and (one.param_items or params != one.params):
                 lines += _told(f"params ({one.tool})", params, one.params, one.param_items, one.params_remainder)
         columns = (
-            Column("counted by", "left"),
+            Column("counted by, and why", "left"),
             Column("number"),
-            Column("more than archcalc"),
-            Column("because of", "left"),
-            Column("which adds"),
-            Column("in", "left"),
+            Column("beyond ours"),
             Column("remainder"),
+            Column("in", "left"),
         )
         own = f"{units.count(self.macs)} MACs, {units.count(self.params)} params by archcalc"
         return Table(f"{self._title}: {own}", columns, tuple(lines), notes=tuple(self._notes()))
@@ -169,12 +167,12 @@ class Why:
     def _notes(self) -> Iterator[str]:
         agree = [one.tool for one in self.accounts if one.counted and one.counted.params == self.params]
         if agree:
-            yield f"The parameters of {', '.join(agree)} are ours."
+            yield f"As many parameters as archcalc: {', '.join(agree)}."
         for one in self.accounts:
             for cause in dict.fromkeys(item.cause for item in (*one.items, *one.param_items)):
                 if cause.because:
                     defect = " This is a defect of the tool." if cause.defect else ""
-                    yield f"{one.tool}, {cause.name}: {cause.because}{defect}"
+                    yield f'{one.tool}, "{cause.name}": {cause.because}{defect}'
         for one in self.accounts:
             if one.failed:
                 yield f"{one.tool} failed: {one.failed}"
@@ -259,22 +257,17 @@ def _whole(target: Target) -> tuple[Argument, ...]:
 def _told(
     header: str, theirs: int, ours: int, items: Sequence[Item], remainder: int | None
 ) -> Iterator[tuple[Cell, ...]]:
-    """Lines of one number: the first cause stands beside it, the others below it."""
-    causes: list[tuple[Cell, ...]] = [(item.cause.name, item.amount, _named(item.rows)) for item in items]
-    first, *others = causes or [(None, None, None)]
-    yield (header, theirs, theirs - ours, *first, remainder)
-    for other in others:
-        yield (None, None, None, *other, None)
-
-
-SHOWN = 3
-"""Layers that a table names of those a cause is found in."""
+    """Lines of one number: by how much it differs from ours; below, the causes that add up to the difference."""
+    yield (header, theirs, theirs - ours, remainder, None)
+    for item in items:
+        yield (f"· {item.cause.name}", None, item.amount, None, _named(item.rows))
 
 
 def _named(rows: Sequence[str]) -> str | None:
-    if len(rows) <= SHOWN:
+    """The layers a cause is found in: all of two, else the first and how many more."""
+    if len(rows) <= 2:
         return ", ".join(rows) or None
-    return f"{', '.join(rows[: SHOWN - 1])} and {len(rows) - SHOWN + 1} more"
+    return f"{rows[0]} and {len(rows) - 1} more"
 
 
 def _record(account: Account) -> dict[str, Any]:
