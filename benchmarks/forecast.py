@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from archcalc import targets, zoo
 from archcalc.errors import InputError
@@ -18,12 +20,12 @@ from archcalc.pytorch.forecast import Forecast, forecast, percent
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def environment_name(found: Forecast) -> str:
+def environment_name(facts: Mapping[str, Any]) -> str:
     """A file name's part such as amd-epyc-2-threads-float32-torch2.15."""
-    facts = found.machine.environment
     version = ".".join(str(facts["torch"]).split(".")[:2])
     device = re.sub(r"[^a-z0-9]+", "-", str(facts["device_name"]).lower()).strip("-")
-    return f"{device}-{facts['threads']}-threads-{facts['dtype']}-torch{version}"
+    dtype = f"-{facts['dtype']}" if "dtype" in facts else ""
+    return f"{device}-{facts['threads']}-threads{dtype}-torch{version}"
 
 
 def main() -> None:
@@ -56,7 +58,7 @@ def main() -> None:
         print(f"{name}: {'' if error is None else percent(error)}", flush=True)
         found.append(one)
     if found:
-        path = arguments.output or RESULTS / f"forecast-{environment_name(found[0])}.json"
+        path = arguments.output or RESULTS / f"forecast-{environment_name(found[0].machine.environment)}.json"
         path.write_text(json.dumps([one.to_dict() for one in found], indent=1) + "\n", encoding="utf-8")
         print(path)
 

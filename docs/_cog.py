@@ -22,6 +22,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from _cog_clock import theory_against_clock
 from _cog_counters import causes, counter_facts, counters_on_networks, counters_summary
 from _cog_memory import kinds_that_do_not_state, saved_checks, zoo_checks
 from _cog_plot import drawing, quantities
@@ -80,6 +81,7 @@ __all__ = [
     "speed",
     "stacks",
     "table",
+    "theory_against_clock",
     "times",
     "torchvision_classification",
     "torchvision_others",

@@ -1,0 +1,62 @@
+"""Cog blocks about counted ratios beside measured ones."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from archcalc.table import Column, Table
+
+__all__ = ["theory_against_clock"]
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+WAYS = {"channels_last": "channels last", "compiled": "compiled", "tf32": "TF32"}
+
+
+def theory_against_clock() -> None:
+    """Every results file of benchmarks/clock.py: a table for each machine, a line for each pair."""
+    files = sorted(RESULTS.glob("clock-*.json"))
+    if not files:
+        print("None yet.")
+    for file in files:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        facts = record["environment"]
+        print(
+            f"**{facts['device_name']}**: {facts['device']}, {facts['threads']} CPU threads, torch {facts['torch']}.\n"
+        )
+        columns = [Column(name, "left") for name in ("what changes", "from", "to")]
+        columns += map(Column, ("MACs an image", "time an image", "IQR", "the first to itself", "IQR"))
+        rows = [(what if not i else None, *_cells(one)) for what, same in groupby(record["pairs"], _what)
+                for i, one in enumerate(same)]  # fmt: skip
+        print(Table("", tuple(columns), tuple(rows)).to_markdown())
+
+
+def _what(one: dict[str, Any]) -> str:
+    return str(one["what"])
+
+
+def _cells(one: dict[str, Any]) -> tuple[str, ...]:
+    first, second = one["first"], one["second"]
+    images = second["batch"] / first["batch"]
+    counted = second["macs"] / first["macs"] / images
+    taken, same = one["ratio"], one["same"]
+    return (
+        _label(first),
+        _label(second),
+        f"×{counted:.3f}",
+        f"×{taken['median'] / images:.3f}",
+        f"{taken['iqr'] / images:.3f}",
+        f"×{same['median']:.3f}",
+        f"{same['iqr']:.3f}",
+    )
+
+
+def _label(side: dict[str, Any]) -> str:
+    ways = [f"`{choice}`" for choice in side["choices"]]
+    ways += [f"batch {side['batch']}"] if side["batch"] > 1 else []
+    ways += [side["dtype"]] if side["dtype"] != "float32" else []
+    ways += [name for key, name in WAYS.items() if side[key]]
+    return ", ".join([f"`{side['network']}`", *ways])
