@@ -128,6 +128,32 @@ def test_batch_norm() -> None:
     assert "BatchNorm1d" in kinds
 
 
+def test_batch_norm_after_every_layer_but_the_last() -> None:
+    found = rewrite.batch_norm(zoo.lenet5_cifar10(), "all")
+    assert found.name == "lenet5-cifar10+batch-norm=all"
+    # The zoo's own keeps the biases before its norms: 6 and 16 maps, 120 and 84 units.
+    assert analyze(found).total.params == analyze(zoo.lenet5_cifar10(batch_norm=True)).total.params - 6 - 16 - 120 - 84
+    assert [row.kind for row in analyze(found)][-3:] == ["BatchNorm1d", "ReLU", "Linear"]
+    assert "conv10_bn" not in layers_of(rewrite.batch_norm(zoo.squeezenet1_0(), "all"))
+    tokens = Network.sequential("tokens", (1, 5, 8), [Linear(4), Flatten(), Linear(6), Linear(3)])
+    assert list(layers_of(rewrite.batch_norm(tokens, "all"))) == [
+        *("linear1", "flatten1", "linear2", "linear2_bn", "linear3")
+    ]
+    with pytest.raises(UnknownNameError, match="unknown place for batch norms 'every'; there are: convolutions, all"):
+        rewrite.apply(zoo.vgg19(), "batch-norm=every")
+    with pytest.raises(SpecError, match="mlp: batch-norm applies to no layer: there is not a convolution without"):
+        rewrite.apply(zoo.mlp(), "batch-norm")
+
+
+def test_a_network_of_many_sums_is_widened_soon() -> None:
+    builder = Builder("sums", (1, 4))
+    builder.add(Linear(4))
+    builder.add(Linear(4))
+    for _ in range(60):  # 2^60 ways back from the last
+        builder.add(Add(), after=(builder.last, builder.last))
+    assert rewrite.width(builder.network(), 2)["linear1"].layer == Linear(8)
+
+
 def test_activation() -> None:
     builder = Builder("net", (1, 4, 8, 8))
     source = builder.add(ReLU(inplace=True), "relu")
@@ -348,7 +374,7 @@ def test_every_rewrite_says_what_it_does() -> None:
         "stacked",
         "bottleneck[=RATIO]",
         "groups=GROUPS",
-        "batch-norm",
+        "batch-norm[=WHERE]",
         "activation=KIND",
         "width=FACTOR",
         "resolution=FACTOR",
