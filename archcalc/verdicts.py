@@ -102,7 +102,7 @@ class Published:
             for one in self.figures
         )
         said = (f"[{number}] {source}: {convention}" for (source, convention), number in numbers.items())
-        columns = (*_COLUMNS, Column("source", "left"))
+        columns = (*_COLUMNS, Column("from", "left"))
         return Table(f"{name}: {self._title}", columns, rows, notes=(*said, *self._explanations))
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import spectral_norm, weight_norm
 from torchvision import models
 
 from archcalc.analysis import Report, analyze
@@ -266,6 +267,10 @@ def _layers() -> Iterator[tuple[str, nn.Module, Shapes]]:
             yield f"{kind} {options}", getattr(nn, kind)(5, 7, **options), ((3, 2, 5),)
         yield f"{kind}Cell", getattr(nn, f"{kind}Cell")(5, 7), ((3, 5),)
         yield f"{kind}Cell without bias", getattr(nn, f"{kind}Cell")(5, 7, bias=False), ((3, 5),)
+        yield f"{kind} without a batch", getattr(nn, kind)(5, 7, num_layers=2, bidirectional=True), ((3, 5),)
+    for normed in (weight_norm, spectral_norm):  # hooks compute the weight, which is no parameter
+        yield normed.__name__, nn.Sequential(normed(nn.Conv2d(4, 6, 3)), normed(nn.Linear(7, 3))), image
+        yield f"{normed.__name__}, transposed", nn.Sequential(normed(nn.ConvTranspose1d(4, 6, 3))), line
     yield "LSTM with projection", nn.LSTM(5, 7, proj_size=3), ((3, 2, 5),)
     yield "LSTM with projection 2", nn.LSTM(5, 7, num_layers=2, proj_size=3, batch_first=True), ((3, 2, 5),)
     for weights in (True, False):

@@ -412,7 +412,7 @@ def test_amounts_are_numbers_of_the_report(amount: Callable[[ac.Report], object]
 
 def test_on_a_terminal_each_network_has_a_narrow_table_with_its_sources_and_errata_below() -> None:
     naive, reduced, *_, counts = ac.published("inception").by_network()
-    assert [column.header for column in naive.columns] == ["quantity", "printed", "ours", "verdict", "source"]
+    assert [column.header for column in naive.columns] == ["quantity", "printed", "ours", "verdict", "from"]
     assert naive.rows[0] == ("convolution operations", "854M", 854_196_224, "rounds to it (3 digits)", "[1]")
     assert naive.notes[0] == "[1] CS231n 2017, lecture 9: multiply-adds, no biases"
     assert reduced.rows[0][3] == "erratum"

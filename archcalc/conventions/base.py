@@ -91,6 +91,25 @@ def function(row: Row) -> str:
     return called[-1].rpartition(".")[2] if called else ""
 
 
+_RUNS = {
+    "torch.nn.Linear": "functional.linear",
+    **{f"torch.nn.Conv{rank}d": f"conv{rank}d" for rank in (1, 2, 3)},
+    **{f"torch.nn.ConvTranspose{rank}d": f"conv_transpose{rank}d" for rank in (1, 2, 3)},
+}
+
+
+def run_by(row: Row) -> str:
+    """The class of a module whose own function a row is, as where a hook computes its weight (weight_norm); "" if none.
+
+    Images without a batch are not told apart by tools, which take them for what they are not: of these too it is "".
+    """
+    name, called = modules(row)[-1], functions(row)
+    if not row.macs or called != (_RUNS.get(name),):
+        return ""
+    unbatched = row.sources[0].kind == "unsqueeze" and functions(row.sources[0]) == called
+    return "" if unbatched else name
+
+
 def tied(row: Row) -> Extent:
     """Elements of a module's parameters that are those of another module too, which has counted them."""
     if not module(row) or ":" in row.name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, module, modules
+from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, module, modules, run_by
 from archcalc.conventions.patched import (
     ATTENTION,
     MATMUL,
@@ -144,6 +144,14 @@ def _projected(row: Row) -> Extent:
     return prod(row.output[:-1]) * cells * layer.proj_size * layer.hidden_size
 
 
+def _features_for_batch(row: Row) -> Extent:
+    """What a sequence without a batch counts too much: its features are taken for the batch."""
+    if len(row.inputs[0]) != 2:
+        return 0
+    once = row.macs - _projected(row) + row.ledger.get("bias_add", 0) + _updates(row)
+    return (row.inputs[0][1] - 1) * once
+
+
 def _attends(row: Row) -> bool:
     """Whether a row lies in a module that is hooked as a whole."""
     return functions(row)[:1] == (ATTENTION,) and modules(row)[-1] == "torch.nn.MultiheadAttention"
@@ -185,9 +193,16 @@ def _attention_again(row: Row) -> Extent:
     return softmax + products
 
 
+def _hooked_bias(row: Row) -> Extent:
+    """Biases that hooks count."""
+    if run_by(row):
+        return prod(row.output) if row.kind == "addmm" else row.ledger.get("bias_add", 0)
+    return _hooked(_PRODUCTS | _STEPS | _CELLS, lambda row: row.ledger.get("bias_add", 0))(row)
+
+
 def _hooked_macs(row: Row) -> Extent:
     """MACs that hooks count."""
-    if _attends(row):
+    if _attends(row) or run_by(row):
         return row.macs
     return _hooked(_PRODUCTS | _STEPS | _CELLS, lambda row: row.macs)(row)
 
@@ -198,7 +213,7 @@ def _function_macs(row: Row) -> Extent:
 
 
 def _unseen(row: Row) -> Extent:
-    return 0 if _attends(row) or not functions(row) else _function_macs(row) - row.macs
+    return 0 if _attends(row) or run_by(row) or not functions(row) else _function_macs(row) - row.macs
 
 
 def _added(row: Row) -> Extent:
@@ -268,7 +283,7 @@ ATEN = Convention(
 _HOOKS = (
     Cause(
         "bias, 1 an output element",
-        _hooked(_PRODUCTS | _STEPS | _CELLS, lambda row: row.ledger.get("bias_add", 0)),
+        _hooked_bias,
         because="Adding a bias counts like a multiply-add.",
     ),
     Cause(
@@ -296,6 +311,12 @@ _HOOKS = (
         "gates, by hidden unit",
         _hooked(_STEPS | _CELLS, _updates),
         because="Sums and products of gates count like multiply-adds: 1 a unit and step (RNN), 7 (GRU), 10 (LSTM).",
+    ),
+    Cause(
+        "features of a sequence taken for its batch",
+        _hooked(_STEPS, _features_for_batch),
+        because="Steps and batch are read off the first two axes; without a batch the second has the features.",
+        defect=True,
     ),
     Cause(
         "projection of an LSTM not counted",

@@ -1,8 +1,10 @@
 """thop, which looks the exact class of every module that runs up in a table."""
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import Cause, Convention, layer_of, module, tied, ways
+from archcalc.conventions.base import Cause, Convention, layer_of, module, modules, run_by, tied, ways
 from archcalc.extents import Extent, prod
+from archcalc.layers import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from archcalc.layers.base import ints
 
 _RANKS = (1, 2, 3)
 _CONVOLUTIONS = {f"torch.nn.Conv{rank}d" for rank in _RANKS} | {f"torch.nn.ConvTranspose{rank}d" for rank in _RANKS}
@@ -19,17 +21,15 @@ _KNOWN = {*_PRODUCTS, *_NORMS, "torch.nn.PReLU"}
 
 
 def _not_seen(row: Row) -> Extent:
-    return 0 if module(row) in _PRODUCTS else -row.macs
+    return 0 if (module(row) or run_by(row)) in _PRODUCTS else -row.macs
 
 
 def _transposed(row: Row) -> Extent:
-    if not module(row).startswith("torch.nn.ConvTranspose"):
+    layer = layer_of(row)
+    if not (module(row) or run_by(row)).startswith("torch.nn.ConvTranspose"):
         return 0
-    kernel = next(nest for nest in row.nests if "mac" in nest.ops).operands[1]
-    (weight,) = (nest.shape(one) for nest in row.nests for one in nest.operands if one.role == "weight")
-    assert kernel.role == "weight"
-    per_group = row.inputs[0][1] // getattr(layer_of(row), "groups", 1)
-    return prod(row.output) * per_group * prod(weight[2:]) - row.macs
+    assert isinstance(layer, ConvTranspose1d | ConvTranspose2d | ConvTranspose3d)
+    return prod(row.output) * (row.inputs[0][1] // layer.groups) * prod(ints(layer.kernel_size)) - row.macs
 
 
 def _norm(row: Row) -> Extent:
@@ -96,9 +96,19 @@ def _recurrent(row: Row) -> Extent:
     return total * steps - row.macs
 
 
+def _features_for_steps(row: Row) -> Extent:
+    """What a sequence without a batch counts too much: its features are taken for steps."""
+    if module(row) not in _SEQUENCES or len(row.inputs[0]) != 2:
+        return 0
+    return (row.inputs[0][1] - 1) * (row.macs + _recurrent(row))
+
+
 def _known(row: Row) -> bool:
     origin = row.node.origin
-    return module(row) in _KNOWN and not (origin and len(origin.modules) == 1)
+    ran = (
+        modules(row)[-1] if origin and origin.calls else module(row)
+    )  # a parameter's module may have run
+    return ran in _KNOWN and not (origin and len(origin.modules) == 1)
 
 
 def _other_params(row: Row) -> Extent:
@@ -156,6 +166,12 @@ _CAUSES = (
         "gates of recurrent layers",
         _recurrent,
         "Additions, biases and the products of gates are counted beside the multiply-adds of matrices.",
+    ),
+    Cause(
+        "features of a sequence taken for its batch",
+        _features_for_steps,
+        "Steps and batch are read off the first two axes; without a batch the second has the features.",
+        defect=True,
     ),
     Cause(
         "transposed convolution counted on the output grid",

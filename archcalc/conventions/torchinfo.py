@@ -90,7 +90,7 @@ def _functions(row: Row) -> Extent:
 def _own(row: Row) -> Extent:
     """Of a module without submodules that is no layer: what its own parameters count in all of its calls."""
     origin = row.node.origin
-    if origin is None or not isinstance(row.node.layer, Parameter | Unused):
+    if origin is None or row.kind == "Buffer" or not isinstance(row.node.layer, Parameter | Unused):
         return 0
     kind, name = origin.modules[-1].rpartition(".")[2], row.name.rpartition(".")[2]
     named = [(name if isinstance(row.node.layer, Parameter) else held.name, held.shape) for held in row.node.held]

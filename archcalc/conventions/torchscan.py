@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, modules, of
+from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, modules, of, run_by
 from archcalc.extents import Extent, exact_div, prod
 from archcalc.layers.base import ints
 
@@ -20,7 +20,7 @@ def _layers(kind: str) -> set[str]:
 def _module(kinds: set[str], amount: Amount) -> Amount:
     """An amount on modules of these kinds and of classes derived from them."""
     seen = of(kinds, amount)
-    return lambda row: 0 if functions(row) or _whole(row) else seen(row)
+    return lambda row: 0 if (functions(row) and not run_by(row)) or _whole(row) else seen(row)
 
 
 def _whole(row: Row) -> bool:
@@ -29,7 +29,7 @@ def _whole(row: Row) -> bool:
 
 
 def _unseen(row: Row) -> Extent:
-    return -row.macs if functions(row) else 0
+    return -row.macs if functions(row) and not run_by(row) else 0
 
 
 def _unknown(row: Row) -> Extent:

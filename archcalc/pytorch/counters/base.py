@@ -69,7 +69,7 @@ class Counter:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         with untouched(module, tensors), _silence():
             try:
-                twin = copy.deepcopy(module).eval()
+                twin = _copy(module).eval()
                 before = _state(twin)
                 counted = self.run(twin, copy.deepcopy(args), copy.deepcopy(kwargs))
             except ArchcalcError:
@@ -116,6 +116,13 @@ def positional(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> Ar
     if bound.kwargs:
         raise CheckError(f"it passes arguments by position, and {', '.join(bound.kwargs)} can be given by name only")
     return bound.args
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A copy; what hooks computed from parameters, as weight_norm does, is taken as it is, which deepcopy refuses."""
+    held = (value for part in module.modules() for value in vars(part).values())
+    computed = {id(one): one.detach() for one in held if isinstance(one, Tensor) and not one.is_leaf}
+    return copy.deepcopy(module, dict(computed))
 
 
 def whole(count: float) -> int:

@@ -29,7 +29,8 @@ def ask(name: str, module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -
         try:
             torch.save((module, args, kwargs), file)
         except Exception as error:
-            message = f"{name} runs in its own process, where {type(module).__name__} cannot be sent: {error}"
+            reason = (str(error).splitlines() or [""])[0]
+            message = f"{name} runs in its own process, where {type(module).__name__} cannot be sent: {reason}"
             raise CheckError(message) from error
         process = _process(name)
         assert process.stdin is not None
