@@ -22,6 +22,7 @@ from archcalc.errors import ArchcalcError, InputError
 from archcalc.extents import prod
 from archcalc.graph import Network
 from archcalc.layers import (
+    LSTM,
     RBF,
     ClassToken,
     Embedding,
@@ -156,6 +157,10 @@ class Memory:
     def peak(self) -> LayerMemory:
         """The (first) layer during which most is alive at inference."""
         return max(self.layers, key=lambda layer: layer.live)
+
+    def live_in_blocks(self, block: int) -> int:
+        """The peak of activations where every storage takes whole blocks of so many bytes."""
+        return max(_Accounts(self.report, self.dtype).live(block))
 
     @property
     def inference(self) -> int:
@@ -294,7 +299,7 @@ class _Accounts:
         """Every layer's account, in the order they run."""
         storage = self._storages(lambda row: row.node.layer.trains_in_place or row.name in self.unmoved)
         kept = {row.name for row in self.report if isinstance(row.node.layer, (Input, Parameter))}  # counted elsewhere
-        for row, live in zip(self.report, self._live(), strict=True):
+        for row, live in zip(self.report, self.live(), strict=True):
             made = _made(row, row.node.layer.in_place)
             copies = self._copies(row)
             items = self._kept(row, storage)
@@ -338,8 +343,8 @@ class _Accounts:
         """Bytes of a layer's output, wherever it lives."""
         return int(prod(row.output)) * self.widths[row.name]
 
-    def _live(self) -> Iterator[int]:
-        """Bytes alive while each layer runs at inference: a storage goes when it was last read."""
+    def live(self, block: int = 1) -> Iterator[int]:
+        """Bytes alive while each layer runs at inference, in whole blocks: a storage goes when it was last read."""
         storage = self._storages(lambda row: row.node.layer.in_place)
         last: dict[str, int] = {}
         for index, row in enumerate(self.report):
@@ -347,6 +352,7 @@ class _Accounts:
                 last[storage[name]] = index
         outputs = {storage[name] for name in self.report.network.outputs}
         size = {row.name: _made(row, row.node.layer.in_place) * self.widths[row.name] for row in self.report}
+        size = {name: -(-nbytes // block) * block for name, nbytes in size.items()}
         alive = 0
         for index, row in enumerate(self.report):
             alive += size[row.name]
@@ -396,6 +402,8 @@ class _Accounts:
         """Whether PyTorch casts between the steps of a layer, which then keeps something else than it states."""
         if isinstance(layer, MultiheadAttention):
             return bool(layer.dropout) and (self.mixed or self.parameter == HALF)
+        if isinstance(layer, LSTM) and self.parameter == HALF:
+            return True  # oneDNN computes it on some machines only
         padded = getattr(layer, "padding_mode", "zeros") in ("reflect", "replicate")
         return self.mixed and (padded or layer.kind in _CAST_WITHIN)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from archcalc.cli.options import OneTarget
-from archcalc.cli.output import Format, Output
-from archcalc.footprint import STATES, WIDTHS, parse_bytes
+from archcalc.cli.options import DeviceOption, OneTarget
+from archcalc.cli.output import Format, Output, progress
+from archcalc.footprint import STATES, WIDTHS, Memory, parse_bytes
 from archcalc.footprint import memory as account
+from archcalc.targets import Target, torch_part
 
 
 def memory(
@@ -23,17 +24,39 @@ def memory(
     ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Only the parts of the total, no layers.")] = False,
     all_rows: Annotated[bool, typer.Option("--all", help="Show also layers that write and keep nothing.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Run it too, and say what PyTorch's allocator holds and why it differs.")
+    ] = False,
+    device: DeviceOption = "auto",
     *,
     output: Output,
 ) -> None:
     """Say what a network holds in memory: parameters, activations, what backward keeps, the optimizer's state."""
     room = None if fits is None else parse_bytes(fits)
-    held = account(target.resolve().report(), dtype=dtype, optimizer=optimizer)
+    chosen = target.resolve()
+    held = account(chosen.report(), dtype=dtype, optimizer=optimizer)
+    measured = _measured(chosen, held, device) if measure else []
     tables = [
         lambda: held.table(all_rows=all_rows or output.format is Format.csv),
         lambda: held.summary(room),
     ]
+    tables = tables[1:] if summary else tables
+    if measured:
+        tables.append(lambda: torch_part("allocated").measured_table(measured))
     if output.format in (Format.csv, Format.json):  # one table a file
-        output.write(tables[summary], lambda: held.to_dict(room))
+        record = {"measured": [one.to_dict() for one in measured]} if measured else {}
+        output.write(tables[-1 if measured else 0], lambda: held.to_dict(room) | record)
     else:
-        output.write_all(tables[1:] if summary else tables, [])
+        output.write_all(tables, [])
+
+
+def _measured(target: Target, held: Memory, device: str) -> list[Any]:
+    """What is measured on each of the devices."""
+    devices = torch_part("devices").resolve(device)
+    allocated = torch_part("allocated")
+    results = []
+    with progress() as advance:
+        for place in devices:
+            advance(f"{held.report.network.name} on {place}")
+            results.append(allocated.measure(target, held, device=place))
+    return results
