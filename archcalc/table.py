@@ -38,13 +38,16 @@ _TEX_RAGGED = {"left": r"\raggedright", "right": r"\raggedleft"}
 T = TypeVar("T")
 
 
-def progress() -> Any:
-    """A rich progress bar with the time it has taken, on standard error, gone when it stops."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+def progress(*, ticking: bool = True) -> Any:
+    """A rich progress bar with the time it has taken and, where that is known, what is left; gone when it stops.
 
-    columns = (BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("{task.description}"))
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    It is on standard error, and redrawn by a thread of its own, or when it is told only.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (BarColumn(bar_width=20), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=ticking)
 
 
 @runtime_checkable

@@ -317,9 +317,12 @@ def test_a_module_is_forecast_too(shell: Shell) -> None:
     keep()
     model = ("torch:torchvision.models:resnet18", "--input", "3x32x32", *ONE, "--seconds", "0.01")
     [record] = shell("forecast", *model, "--format", "json").data
-    between = record["layers"][-1]
+    *lines, between = record["layers"]
     assert between["name"] == "between layers"
-    assert between["predicted_s"] > 0  # the additions
+    assert between["predicted_s"] == 0
+    additions = [one for one in lines if one["kind"] == "Add"]
+    assert len(additions) == 8  # two a stage
+    assert all(one["predicted_s"] > 0 and one["median_s"] > 0 for one in additions)
 
 
 def test_the_same_network_written_otherwise_is_predicted_alike() -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -50,7 +51,7 @@ def app(commands: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
     made.callback(invoke_without_command=True)(_options)
     for name in commands:
         module = COMMANDS[name]
-        made.command(name)(flat(getattr(import_module(f"archcalc.cli.{module}"), module)))
+        made.command(name)(_interruptible(flat(getattr(import_module(f"archcalc.cli.{module}"), module))))
     return made
 
 
@@ -73,6 +74,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ArchcalcError as error:
         print(f"archcalc: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(STOPPED, file=sys.stderr)
+        sys.exit(130)
+
+
+STOPPED = "archcalc: stopped"
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which ends with one line and status 130 where it is interrupted: typer would end with 1."""
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        try:
+            command(**values)
+        except KeyboardInterrupt:
+            print(STOPPED, file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    return run
 
 
 def _warn(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from errno import EACCES, EISDIR
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,20 +77,36 @@ class Output:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
+def progress(*, ticking: bool = True) -> Iterator[Callable[..., None]]:
     """A progress bar on standard error where that is a terminal; called with the step under way.
 
-    What modules print meanwhile goes to standard error too.
+    After the step may come the part of all work that is done, from 0 to 1, and the bar then shows the time left. It
+    is redrawn all the time, or, where that would disturb what is measured, when it is called only. What modules print
+    meanwhile goes to standard error too.
     """
     with redirect_stdout(sys.stderr):
         if not sys.stderr.isatty():
-            yield lambda step: None
+            yield lambda step, share=None: None
             return
         from archcalc import table
 
-        with table.progress() as bar:
+        with table.progress(ticking=ticking) as bar:
             task = bar.add_task("", total=None)
-            yield lambda step: bar.update(task, description=step)
+            drawn = 0.0
+
+            def show(step: str, share: float | None = None) -> None:
+                nonlocal drawn
+                known = {} if share is None else {"total": 1.0, "completed": share}
+                now = monotonic()
+                due = not ticking and now - drawn > _REDRAWN
+                drawn = now if due else drawn
+                bar.update(task, description=step, refresh=due, **known)
+
+            yield show
+
+
+_REDRAWN = 0.2
+"""Seconds between drawings of a bar that does not tick."""
 
 
 def deliver(text: str, file: Path | None) -> None:

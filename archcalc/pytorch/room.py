@@ -18,9 +18,9 @@ def require_numbers(report: Report) -> None:
         raise InputError(f"{report.network.name} on {units.shape(report.input)}: only numbers take time, no letters")
 
 
-def require_room(report: Report, device: torch.device, dtype: str) -> None:
-    """Raise InputError where a pass needs more memory than the device has."""
-    need, room = needed(report, dtype), available(device)
+def require_room(report: Report, device: torch.device, dtype: str, optimizer: str = "none") -> None:
+    """Raise InputError where a pass, or a training step with an optimizer, needs more memory than the device has."""
+    need, room = needed(report, dtype, optimizer), available(device)
     if room is not None and need > room:
         raise InputError(
             f"{report.network.name} on {units.shape(report.input)} needs {units.mib(need)} in {dtype}, and {device} "
@@ -34,9 +34,9 @@ def room_for_all(reports: Sequence[Report], device: torch.device, dtype: str) ->
     return room is None or sum(needed(report, dtype) for report in reports) <= room
 
 
-def needed(report: Report, dtype: str) -> int:
-    """Bytes that a pass holds at most."""
-    return int(memory(report, optimizer="none").inference) * WIDTHS[dtype] // WIDTHS["float32"]
+def needed(report: Report, dtype: str, optimizer: str = "none") -> int:
+    """Bytes that a pass, or a training step with an optimizer, holds at most."""
+    return int(memory(report, optimizer=optimizer).total) * WIDTHS[dtype] // WIDTHS["float32"]
 
 
 def available(device: torch.device) -> int | None:

@@ -35,7 +35,7 @@ from archcalc.pytorch.observe import role_of, tensors
 from archcalc.pytorch.origins import ATTENTION, classes_of, function_name, how_called, order_of, ways_to
 from archcalc.pytorch.shadow import held_tensors, shadow_of
 
-_SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
+SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
 
 
 def trace(module: nn.Module, inputs: Any, /, *, name: str | None = None, **kwargs: Any) -> Network:
@@ -258,7 +258,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = list(held_tensors(result))
         if not outputs:
             return
-        if name in _SILENT:
+        if name in SILENT:
             self.sources[id(outputs[0])] = (outputs[0], self._source(inputs[0]))
             return
         inplace = name.endswith("_") and not name.endswith("__")

@@ -1,0 +1,202 @@
+"""Subjects: a target's module made ready to run on one device, with the settings that its times depend on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from archcalc import units
+from archcalc.analysis import Report, analyze
+from archcalc.errors import ArchcalcError, CheckError, InputError
+from archcalc.names import unknown
+from archcalc.pytorch import timing
+from archcalc.pytorch.build import build, whole_shape
+from archcalc.pytorch.devices import environment
+from archcalc.pytorch.load import to_run
+from archcalc.pytorch.observe import observe, tensors
+from archcalc.pytorch.room import require_room
+from archcalc.pytorch.shadow import shadow_of
+from archcalc.targets import Target
+
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+}
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The dtype of this name. Raises UnknownNameError."""
+    if name not in DTYPES:
+        raise unknown("dtype", name, DTYPES)
+    return DTYPES[name]
+
+
+def require_seconds(seconds: float) -> None:
+    """Raise InputError where the least time to measure is none."""
+    if seconds <= 0:
+        raise InputError(f"--seconds is {seconds}; it must be more than 0")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how a module runs; None is PyTorch's own choice."""
+
+    device: torch.device
+    dtype: str = "float32"
+    channels_last: bool = False
+    threads: int | None = None
+    compiled: bool = False
+    tf32: bool | None = None
+
+    def check(self) -> None:
+        """Raise InputError or UnknownNameError for what cannot be, before anything is made."""
+        dtype_named(self.dtype)
+        if self.tf32 and self.device.type != "cuda":
+            raise InputError(f"TF32 is a way CUDA devices multiply float32 numbers; {self.device} has none")
+        if self.tf32 and self.dtype != "float32":
+            raise InputError(f"TF32 replaces float32; the numbers here are {self.dtype}")
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Torch's switches set so meanwhile. Raises InputError."""
+        with ExitStack() as stack:
+            if self.threads is not None:
+                stack.enter_context(timing.threads(self.threads))
+            if self.tf32 is not None:
+                stack.enter_context(_precision("tf32" if self.tf32 else "ieee"))
+            if self.compiled:
+                stack.enter_context(_quiet(logging.getLogger("torch.utils.cpp_extension")))
+            yield
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The environment that times depend on."""
+        return environment(self.device, dtype=dtype_named(self.dtype), threads=torch.get_num_threads())
+
+    @property
+    def label(self) -> str:
+        """The dtype, and what else was chosen."""
+        chosen = (
+            ("TF32", self.tf32),
+            ("no TF32", self.tf32 is False),
+            ("channels last", self.channels_last),
+            ("compiled", self.compiled),
+        )
+        return ", ".join([self.dtype, *(name for name, on in chosen if on)])
+
+
+@contextmanager
+def _quiet(log: logging.Logger) -> Iterator[None]:
+    """No warnings meanwhile: imported where there is no CUDA device, this one says so."""
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """How CUDA devices multiply float32 numbers meanwhile: "tf32" or "ieee"."""
+    cudnn: Any = torch.backends.cudnn
+    switches: list[Any] = [torch.backends.cuda.matmul, cudnn.conv]
+    before = [one.fp32_precision for one in switches]
+    try:
+        for one in switches:
+            one.fp32_precision = name
+        yield
+    finally:
+        for one, value in zip(switches, before, strict=True):
+            one.fp32_precision = value
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network's report and its module, on the device, with the arguments of a pass."""
+
+    report: Report
+    module: nn.Module
+    built: bool  # of the network, not traced into it
+    batch: int
+    settings: Settings
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The network's."""
+        return self.report.network.name
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those among the arguments."""
+        return tuple(tensors((self.args, self.kwargs)))
+
+    def forward(self) -> Callable[[], Any]:
+        """A pass, of the compiled module where that is asked for."""
+        run = torch.compile(self.module) if self.settings.compiled else self.module
+        return partial(run, *self.args, **self.kwargs)
+
+
+def report_of(target: Target) -> Report:
+    """What every layer costs. Raises InputError for a shape that is not of whole numbers."""
+    network = target.network
+    return analyze(network, None if target.shape is None else whole_shape(network, target.shape))
+
+
+def subject(target: Target, settings: Settings, optimizer: str = "none") -> Subject:
+    """The target's module ready to run: built from the network, or the one the network was traced from.
+
+    With an optimizer it is a copy of that, in training mode.
+
+    Raises InputError for a shape that is not of ints, a dtype that the device lacks, memory that is too small.
+    """
+    report = report_of(target)
+    require_room(report, settings.device, settings.dtype, optimizer)
+    kind = dtype_named(settings.dtype)
+    made = build(target.network, report.input) if target.make is None else target.make()
+    module = timing.prepare(
+        made if optimizer == "none" else shadow_of(made, torch.device("cpu")).train(),
+        device=settings.device,
+        dtype=kind,
+        channels_last=settings.channels_last,
+    )
+    args, kwargs = to_run(target.arguments, settings.device, kind, channels_last=settings.channels_last)
+    batch = next((int(one.shape[0]) for one in target.arguments if one.batched), 1)
+    return Subject(report, module, target.make is None, batch, settings, args, kwargs)
+
+
+@contextmanager
+def explained(*subjects: Subject) -> Iterator[None]:
+    """Say which module fails, and where: CheckError, or InputError where the device or the compiler cannot run it."""
+    settings = subjects[0].settings
+    names = " and ".join(one.name for one in subjects)
+    try:
+        yield
+    except NotImplementedError as error:
+        raise InputError(f"{names} cannot run in {settings.dtype} on {settings.device}: {error}") from None
+    except (ArchcalcError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        for one in subjects:
+            observe(one.module, *one.args, **one.kwargs)  # says where it fails
+        if settings.compiled:
+            raise InputError(f"torch.compile failed on {names}: {_line(error)}") from error
+        raise CheckError(f"{names} failed with {type(error).__name__}: {error}") from error
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def titled(report: Report) -> str:
+    """The network and its input."""
+    return f"{report.network.name} on {units.shape(report.input)}"
