@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from archcalc import receptive
+from archcalc import receptive, units
 from archcalc.errors import InputError, ShapeError
 from archcalc.extents import Extent, Shape, as_shape, prod, same
 from archcalc.graph import Network, Node
@@ -220,6 +220,17 @@ class Report:
     def output(self) -> Shape:
         """Shape of the (first) output."""
         return self[self.network.outputs[0]].output
+
+    @property
+    def title(self) -> str:
+        """The network's name, and the shapes of all its inputs.
+
+        >>> from archcalc import zoo
+        >>> analyze(zoo.alexnet()).title
+        'alexnet on 1×3×227×227'
+        """
+        shapes = [units.shape(self[node.name].output) for node in self.network.input_nodes]
+        return f"{self.network.name} on {' and '.join(shapes)}"
 
     @property
     def total(self) -> Total:

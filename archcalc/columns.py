@@ -141,7 +141,7 @@ def tabulate(
     shown = lines if all_rows or not view.counts else [line for line in lines if view.costs_something(line)]
     notes = _notes(report, rows, lines, shown)
     total = view.total(Total(rows), partial=any(not row.counted for row in rows))
-    title = f"{report.network.name} on {units.shape(report.input)}"
+    title = report.title
     return Table(title, view.headers, tuple(map(view.cells, shown)), total, notes)
 
 

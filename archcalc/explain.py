@@ -177,7 +177,7 @@ def sections(report: Report, layer: str | None = None) -> list[Section]:
 
 def explanation(report: Report, layer: str | None = None) -> str:
     """The calculations as plain text, in numbers and in letters. Raises UnknownNameError."""
-    lines = [f"{report.network.name} on {units.shape(report.input)}"]
+    lines = [report.title]
     shown_sections = sections(report, layer)
     for section in shown_sections:
         lines += ["", section.title]
@@ -199,7 +199,7 @@ def explanation_table(report: Report, layer: str | None = None) -> Table:
         Column("layer", "left"),
         *(Column(header, "left") for header in ("quantity", "in numbers", "in letters")),
     )
-    return Table(f"{report.network.name} on {units.shape(report.input)}", columns, tuple(rows), notes=(legend(shown),))
+    return Table(report.title, columns, tuple(rows), notes=(legend(shown),))
 
 
 @dataclass(frozen=True)

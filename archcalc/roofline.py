@@ -122,7 +122,6 @@ def per_byte(macs: Extent, nbytes: Extent) -> Extent:
 
 def intensity_table(report: Report, dtype: str = "float32") -> Table:
     """Bytes and intensity of every layer that moves something: what follows from the counts alone."""
-    from archcalc import units
     from archcalc.table import Cell, Column, Table
 
     rows: list[tuple[Cell, ...]] = []
@@ -140,7 +139,7 @@ def intensity_table(report: Report, dtype: str = "float32") -> Table:
         *map(Column, ("MACs", "bytes read", "bytes written", UNIT)),
     )
     total = ("total", None, macs, read, written, _ratio(macs, read + written))
-    title = f"{report.network.name} on {units.shape(report.input)}, {dtype}"
+    title = f"{report.title}, {dtype}"
     return Table(title, columns, tuple(rows), total, ("Layers that move nothing, such as views, are left out.",))
 
 

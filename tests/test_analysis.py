@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from archcalc import analyze
+from archcalc import analyze, trace
 from archcalc.errors import InputError, UnknownNameError
 from archcalc.graph import Builder, Network
 from archcalc.layers import (
@@ -227,3 +227,12 @@ def test_a_network_is_analyzed_on_its_own_input_unless_told_otherwise() -> None:
     assert analyze(net).input == (1, 3, 9, 9)
     assert analyze(net, [2, 5, 4, 4])["conv2d1"].output == (2, 4, 2, 2)
     assert analyze(net, [2, 5, 4, 4])["conv2d1"].weights == 180  # 3·3·5·4
+
+
+class TwoInputs(torch.nn.Module):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return x * mask
+
+
+def test_the_title_names_every_input() -> None:
+    assert analyze(trace(TwoInputs(), ((1, 4), (1, 1)))).title == "twoinputs on 1×4 and 1×1"
