@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from archcalc.errors import SpecError
-from archcalc.extents import Extent, Shape, prod
-from archcalc.layers.base import ANY, INPUT, Layer, Made, check_int, check_rank
+from archcalc.extents import Extent, Shape, ceil_div, prod
+from archcalc.layers.base import ANY, INPUT, OUTPUT, Layer, Made, check_int, check_rank
 from archcalc.nest import Axis, Nest, Operand
 
 _GATES: Mapping[str, int] = {"RNN": 1, "LSTM": 4, "GRU": 3}
@@ -111,21 +111,40 @@ class _Recurrent(Layer):
             width = directions * state
         return tuple(nests)
 
-    def _kept(self, inputs: tuple[Shape, ...], steps: int) -> tuple[str | Made, ...] | None:
-        """What flows in and between layers, and `steps` numbers for each hidden unit of each direction.
-
-        Not stated where PyTorch reorders the sequence and a state is given.
-        """
+    def _sequences(self, inputs: tuple[Shape, ...]) -> tuple[Extent, Extent] | None:
+        """Sequences and steps; None for a packed batch, whose sequences are of unlike length."""
         x = inputs[0]
-        N, L = x[:2] if self.batch_first else (x[1], x[0])
-        moved = self.batch_first and N != 1 and L != 1
-        if moved and len(inputs) > 1:
+        if len(x) == 2:
+            packed = len(inputs) > 1 and len(inputs[1]) == 1
+            return None if packed else (1, x[0])
+        return (x[0], x[1]) if self.batch_first else (x[1], x[0])
+
+    def _sequence(self, inputs: tuple[Shape, ...]) -> str | Made | None:
+        """What flows in, or the copy of it where PyTorch reorders the axes; None where states flow in with it then."""
+        N, L = self._sequences(inputs) or (1, 1)
+        if not self.batch_first or N == 1 or L == 1:
+            return INPUT
+        return Made("sequence", prod(inputs[0])) if len(inputs) == 1 else None
+
+    def _dropped(self, between: Extent) -> Extent:
+        """Elements of the masks of the dropouts between layers."""
+        return 0 if not self.dropout else self.num_layers - 1 if self.dropout == 1 else between
+
+    def _kept(self, inputs: tuple[Shape, ...], first: int, each: int) -> tuple[str | Made, ...] | None:
+        """What flows in and between layers, and for each unit of each direction `first` numbers, `each` at every step.
+
+        Not stated for packed batches, and where PyTorch reorders a sequence that comes with a state.
+        """
+        sequences, sequence = self._sequences(inputs), self._sequence(inputs)
+        if sequences is None or sequence is None:
             return None
+        N, L = sequences
         directions, unit = 1 + self.bidirectional, N * self.hidden_size
         between = (self.num_layers - 1) * directions * L * unit
-        mask = 0 if not self.dropout else self.num_layers - 1 if self.dropout == 1 else between
-        made = Made("steps", self.num_layers * directions * unit * steps), Made("between layers", between + mask)
-        return (Made("sequence", prod(x)) if moved else INPUT, *made)
+        steps = Made("steps", self.num_layers * directions * unit * (first + each * L))
+        if isinstance(sequence, Made):  # each direction makes a copy
+            sequence = sequence._replace(elements=directions * sequence.elements)
+        return sequence, steps, Made("between layers", between + self._dropped(between))
 
 
 def _side_by_side(axes: Mapping[str, Extent], state: int) -> Nest:
@@ -152,7 +171,7 @@ class RNN(_Recurrent):
 
     def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
         """The sequence and every state, as PyTorch computes it on the CPU."""
-        return self._kept(inputs, _steps(self, inputs[0]) + (len(inputs) == 1))
+        return self._kept(inputs, int(len(inputs) == 1), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +193,34 @@ class LSTM(_Recurrent):
         if self.proj_size >= self.hidden_size:
             raise SpecError(f"proj_size (={self.proj_size}) must be less than hidden_size (={self.hidden_size})")
 
+    def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
+        """The sequence, states, outputs and oneDNN's workspaces, as on the CPU in float32.
+
+        Without biases also copies of the weights. Not stated with a projection, which oneDNN does not compute, and
+        where RNN and GRU do not state it.
+        """
+        sequences, sequence = self._sequences(inputs), self._sequence(inputs)
+        if self.proj_size or sequences is None or sequence is None:
+            return None
+        (N, L), H, directions = sequences, self.hidden_size, 1 + self.bidirectional
+        cells = self.num_layers * directions
+        states = 2 * cells * N * H * (1 if len(inputs) > 1 else 2)  # the last ones, and the zeros at the beginning
+        one = L * N * H
+        between = (self.num_layers - 1) * directions * one
+        outputs = cells * one if self.bidirectional else between  # those of the last layer are the output otherwise
+        joined = between if self.bidirectional or self.dropout else 0
+        widths = [inputs[0][-1], *[directions * H] * (self.num_layers - 1)]
+        workspaces = directions * sum(_workspace(L, N, width, H) for width in widths)
+        copies = 0 if self.bias else 4 * H * directions * sum(width + H for width in widths)
+        made = (
+            Made("states", states, "single"),
+            Made("outputs", outputs, "single"),
+            Made("between layers", joined + self._dropped(between), "single"),
+            Made("workspaces", workspaces // 4, "single"),
+            Made("copies of the weights", copies, "single"),
+        )
+        return (sequence, *(() if self.bidirectional else (OUTPUT,)), *made)
+
 
 class GRU(_Recurrent):
     """Two gates and a candidate at every step (Cho et al. 2014; `torch.nn.GRU`).
@@ -189,7 +236,7 @@ class GRU(_Recurrent):
 
     def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
         """The sequence and, of each step, the state before, r, z, n̂ twice, n and h - n, as on the CPU."""
-        return self._kept(inputs, 7 * _steps(self, inputs[0]) - (len(inputs) > 1))
+        return self._kept(inputs, -int(len(inputs) > 1), 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +293,26 @@ class GRUCell(_RecurrentCell):
     __slots__ = ()
 
 
-def _steps(layer: _Recurrent, x: Shape) -> Extent:
-    """Length of a sequence."""
-    return x[1 if layer.batch_first else 0]
+def _workspace(L: Extent, N: Extent, inputs: Extent, hidden: int) -> Extent:
+    """Bytes that oneDNN's LSTM hands from forward to backward, for one layer in one direction.
+
+    Gates and states of all steps, before the first too, each from a page of 4096 bytes on; rows are whole cache lines,
+    and one more where they would be a multiple of 256 numbers (oneDNN, src/cpu/rnn/rnn_utils.cpp, set_conf).
+
+    >>> _workspace(1, 1, 1, 1)
+    28672
+    """
+
+    def row(numbers: Extent) -> Extent:
+        lines = ceil_div(numbers, 16)
+        return 16 * (lines + 1 if lines % 16 == 0 else lines)
+
+    def pages(numbers: Extent) -> Extent:
+        return 4096 * ceil_div(4 * numbers, 4096)
+
+    steps = 2 * (L + 1) * N
+    states = 3 * pages(steps * row(max(inputs, hidden))) + 2 * pages(steps * hidden)
+    return pages(L * N * row(4 * hidden)) + pages(L * N * row(hidden)) + states
 
 
 def _check_nonlinearity(value: object) -> None:
