@@ -9,7 +9,7 @@ from archcalc.graph import Network
 from archcalc.layers import KINDS, Layer
 from archcalc.table import Column, Table
 
-__all__ = ["kinds_that_do_not_state", "saved_checks", "zoo_checks"]
+__all__ = ["kinds_that_do_not_state", "measured_checks", "saved_checks", "zoo_checks"]
 
 _CHECKED = {
     "alexnet-torchvision": ("alexnet", {}),
@@ -83,6 +83,31 @@ def _compared(stated: int, seen: int) -> tuple[object, ...]:
     return stated, seen, "equal" if stated == seen else units.count(stated - seen)
 
 
+_MEASURED = (
+    *("alexnet", "alexnet-torchvision", "resnet34", "googlenet", "googlenet-torchvision", "mobilenet-v2"),
+    *("densenet121", "vit-b-16", "torch:torchvision.models:resnet18", "torch:torchvision.models:mobilenet_v2"),
+)
+
+
+def measured_checks() -> None:
+    """For some networks on two images, bytes computed and measured, parts that have a name aside."""
+    import torch
+
+    from archcalc.pytorch.allocated import measure
+    from archcalc.targets import resolve
+
+    rows: list[tuple[object, ...]] = []
+    for name in _MEASURED:
+        target = resolve(name, batch="2")
+        result = measure(target, memory(target.report(), optimizer="adam"), device=torch.device("cpu"))
+        for phase in result.phases:
+            if phase.name in ("inference, peak", "forward, end", "step, end"):
+                found = phase.measured - sum(phase.parts.values())
+                rows.append((name, phase.name, *_compared(phase.computed, found)))
+    columns = (Column("network", "left"), Column("phase", "left"), Column("computed"), Column("measured, parts aside"))
+    print(Table("", (*columns, Column("", "left")), tuple(rows)).to_markdown(), end="")
+
+
 def kinds_that_do_not_state() -> None:
     """Layer kinds that do not state what backward keeps."""
     silent = sorted(
@@ -90,4 +115,4 @@ def kinds_that_do_not_state() -> None:
         for name, kind in KINDS.items()
         if kind.__module__.startswith("archcalc.layers.") and kind.kept is None and kind.keeps is Layer.keeps
     )
-    print(", ".join(f"`{name}`" for name in silent if name != "Unused") + ".")
+    print((", ".join(f"`{name}`" for name in silent if name != "Unused") or "none now") + ".")

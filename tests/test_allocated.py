@@ -234,9 +234,16 @@ def test_what_cannot_be_trained_is_said(module: nn.Module, message: str) -> None
 
 def test_what_does_not_fit_is_said(shell: Shell) -> None:
     message = shell.refused("memory", "vgg19", "--batch", "1000000", "--measure", "--device", "cpu")
-    assert message.startswith("out of memory on cpu: vgg19 needs ")
+    assert message.startswith("vgg19 on 1000000x3x224x224 needs ")
     assert message.endswith("a smaller batch or input may fit")
     assert "no device 'cuda:99' here" in shell.refused("memory", "lenet5", "--measure", "--device", "cuda:99")
+
+
+def test_what_cannot_be_allocated_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocated, "available", lambda device: None)
+    with pytest.raises(InputError, match="^out of memory on cpu"):
+        taken("lenet5", "1x32x32", batch=10**12)
+    assert [phase.remainder for phase in taken("lenet5", "1x32x32").phases] == [0] * 8
 
 
 def test_an_interrupt_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +302,8 @@ def test_a_real_cuda_device(name: str, optimizer: str) -> None:
 
 @pytest.mark.cuda
 @needs_cuda
-def test_out_of_memory_on_a_real_cuda_device_leaves_nothing_allocated() -> None:
+def test_out_of_memory_on_a_real_cuda_device_leaves_nothing_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocated, "available", lambda device: None)
     before = torch.cuda.memory_allocated()
     with pytest.raises(InputError, match="out of memory on cuda"):
         taken("resnet34", "3x512x512", batch=100_000, optimizer="none", device=torch.device("cuda"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +23,7 @@ from archcalc.pytorch.build import build
 from archcalc.pytorch.devices import environment, memory_guard, require_dtype, synchronize
 from archcalc.pytorch.load import to_run
 from archcalc.pytorch.observe import materialize, tensors
+from archcalc.pytorch.room import available
 from archcalc.pytorch.shadow import shadow_of
 from archcalc.pytorch.timing import threads
 from archcalc.table import Cell, Column, Table
@@ -176,14 +176,12 @@ def measure(target: Target, memory: Memory, *, device: torch.device) -> Allocate
 
 
 def _require_room(memory: Memory, device: torch.device) -> None:
-    """Raise InputError where the CPU's memory is less than what is computed; Linux ends programs that try."""
-    if device.type != "cpu" or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if memory.total > there:
+    """Raise InputError where the device has less memory than is computed; Linux ends programs that try."""
+    room = available(device)
+    if room is not None and memory.total > room:
         raise InputError(
-            f"out of memory on cpu: {memory.report.network.name} needs {units.mb(memory.total)}, and "
-            f"{units.mb(there)} are there: a smaller batch or input may fit"
+            f"{memory.report.network.name} on {units.shape(memory.report.input)} needs {units.mib(memory.total)}, and "
+            f"{device} has {units.mib(room)}: a smaller batch or input may fit"
         )
 
 
