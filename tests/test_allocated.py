@@ -234,14 +234,14 @@ def test_what_cannot_be_trained_is_said(module: nn.Module, message: str) -> None
 
 def test_what_does_not_fit_is_said(shell: Shell) -> None:
     message = shell.refused("memory", "vgg19", "--batch", "1000000", "--measure", "--device", "cpu")
-    assert message.startswith("vgg19 on 1000000x3x224x224 needs ")
+    assert message.startswith("vgg19 on 1000000×3×224×224 needs ")
     assert message.endswith("a smaller batch or input may fit")
     assert "no device 'cuda:99' here" in shell.refused("memory", "lenet5", "--measure", "--device", "cuda:99")
 
 
 def test_what_cannot_be_allocated_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocated, "available", lambda device: None)
-    with pytest.raises(InputError, match="^out of memory on cpu"):
+    with pytest.raises(InputError, match=r"^out of memory on cpu"):
         taken("lenet5", "1x32x32", batch=10**12)
     assert [phase.remainder for phase in taken("lenet5", "1x32x32").phases] == [0] * 8
 
