@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from os.path import isfile
 from reprlib import repr as shorten
 from typing import Any
 
@@ -79,11 +80,13 @@ def resolve(name: str, settings: Sequence[str] = (), inputs: Sequence[str] = (),
         arguments = tuple(parse_argument(text, size) for text in inputs or ["3x224x224"])
         return _traced(name.removeprefix("torch:"), chosen, arguments)
     entry, choices = None, {}
-    if name.endswith((".yaml", ".yml")):
+    if name.lower().endswith((".yaml", ".yml")):
         if chosen:
             raise InputError(f"{name} has no choices for --set: write them into the file")
         network = import_module("archcalc.specfile").load(name)
     else:
+        if name not in zoo.ENTRIES and isfile(name):  # noqa: PTH113 - Path.is_file raises for long names
+            raise InputError(f"{name} is a file, but no spec file, whose name ends with .yaml")
         entry = zoo.find(name)
         choices = entry.parse(chosen)
         network = entry.build(**choices)

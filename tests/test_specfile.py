@@ -531,6 +531,14 @@ def test_the_batch_of_the_file_is_kept(file: Callable[[str], str], shell: Shell)
     assert "net on 2x8" in shell.ok("show", target, "--batch", "2")
 
 
+def test_a_spec_file_is_known_by_its_ending(tmp_path: Path, shell: Shell) -> None:
+    for name in ("NET.YAML", "net.txt"):
+        (tmp_path / name).write_text(LENET)
+    assert "61,706" in shell.ok("show", str(tmp_path / "NET.YAML"))
+    assert "net.txt is a file, but no spec file" in shell.refused("show", str(tmp_path / "net.txt"))
+    assert "unknown network" in shell.refused("show", "a" * 10_000)
+
+
 def test_export_writes_what_show_reads(tmp_path: Path, shell: Shell) -> None:
     target = str(tmp_path / "net.yaml")
     shell.ok("export", "resnet18", "--set", "classes=10", "--output", target)
