@@ -24,7 +24,7 @@ from typing import Any
 
 from _cog_clock import theory_against_clock
 from _cog_counters import causes, counter_facts, counters_on_networks, counters_summary
-from _cog_memory import kinds_that_do_not_state, measured_checks, saved_checks, zoo_checks
+from _cog_memory import measured_checks, saved_checks, zoo_checks
 from _cog_plot import drawing, quantities
 from _cog_published import errata, every_figure, filters_against_columns, published, verdicts
 from _cog_receptive import gradient_checks, stacks
@@ -61,7 +61,6 @@ __all__ = [
     "forecasts",
     "gradient_checks",
     "json_contract",
-    "kinds_that_do_not_state",
     "layer_kinds",
     "measured_checks",
     "measured_what_ifs",

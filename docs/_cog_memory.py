@@ -6,10 +6,9 @@ from archcalc import analyze, memory, units, zoo
 from archcalc.analysis import Report
 from archcalc.errors import ShapeError
 from archcalc.graph import Network
-from archcalc.layers import KINDS, Layer
 from archcalc.table import Column, Table
 
-__all__ = ["kinds_that_do_not_state", "measured_checks", "saved_checks", "zoo_checks"]
+__all__ = ["measured_checks", "saved_checks", "zoo_checks"]
 
 _CHECKED = {
     "alexnet-torchvision": ("alexnet", {}),
@@ -106,13 +105,3 @@ def measured_checks() -> None:
                 rows.append((name, phase.name, *_compared(phase.computed, found)))
     columns = (Column("network", "left"), Column("phase", "left"), Column("computed"), Column("measured, parts aside"))
     print(Table("", (*columns, Column("", "left")), tuple(rows)).to_markdown(), end="")
-
-
-def kinds_that_do_not_state() -> None:
-    """Layer kinds that do not state what backward keeps."""
-    silent = sorted(
-        name
-        for name, kind in KINDS.items()
-        if kind.__module__.startswith("archcalc.layers.") and kind.kept is None and kind.keeps is Layer.keeps
-    )
-    print((", ".join(f"`{name}`" for name in silent if name != "Unused") or "none now") + ".")
