@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archcalc.errors import CheckError, MissingPackageError
 from archcalc.pytorch.counters import counter
+from archcalc.pytorch.counters.base import unfused
 from archcalc.pytorch.untouched import untouched
 
 COUNTERS = {tool: counter(tool) for tool in ("torch", "fvcore", "torchinfo")}
@@ -422,3 +423,23 @@ def test_counting_on_a_real_cuda_device(tool: str) -> None:
 def test_torch_sees_into_a_fused_lstm_on_cuda() -> None:
     counted = COUNTERS["torch"](nn.LSTM(5, 7).cuda(), (torch.ones(3, 2, 5, device="cuda"),))
     assert counted.total == 6 * 4 * 7 * (5 + 7)
+
+
+def test_hooks_keep_an_encoder_from_the_fast_path_in_which_torch_sees_nothing() -> None:
+    """What docs/conventions.md says of calling the tools oneself."""
+    thop, torchinfo = pytest.importorskip("thop"), pytest.importorskip("torchinfo")
+    layer, x = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval(), torch.ones(2, 3, 8)
+
+    def said() -> tuple[int, float, int]:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            layer(x)
+        twice = thop.profile(copy.deepcopy(layer), (x,), verbose=False)[0]
+        summary = torchinfo.summary(copy.deepcopy(layer), input_data=[x], verbose=0, mode="eval")
+        return counter.get_total_flops(), twice, summary.total_mult_adds
+
+    with unfused():
+        slow = said()
+    fast = said()
+    # four projections of 8 to 8, two products of 3 tokens with 3, and 8 to 16 to 8, of 2 sequences of 3 tokens
+    assert (slow[0], fast[0]) == (2 * 6 * (4 * 64 + 2 * 3 * 8 + 2 * 128), 0)
+    assert slow[1:] == fast[1:]

@@ -171,3 +171,22 @@ def test_the_table_fits_120_columns_and_names_one_of_many_layers() -> None:
     norms = next(row for row in table.rows if row[0] == "· batch norm, by element")
     assert norms == ("· batch norm, by element", None, 2 * 9 * 243, None, "0.1 and 8 more")
     assert max(map(len, dataclasses.replace(table, title="", notes=()).to_terminal().splitlines())) <= 120
+
+
+def test_only_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: Any) -> Counted:
+        raise AssertionError("it must not run")
+
+    two = counters.Counter("fvcore", "torch", nothing, needs=("no-such-package",))
+    monkeypatch.setattr("archcalc.pytorch.counters.fvcore.COUNTERS", (two,))
+    with pytest.raises(MissingPackageError, match=r"^no-such-package is not installed"):
+        why(Small(), X, ["fvcore"])
+
+
+def test_causes_of_a_tool_that_failed_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: Any) -> Counted:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr("archcalc.pytorch.counters.fvcore.COUNTERS", (counters.Counter("fvcore", "fvcore", run),))
+    notes = why(Small(), X, ["fvcore"]).table().notes
+    assert notes == ("fvcore failed: fvcore could not count Small: RuntimeError: no such thing",)

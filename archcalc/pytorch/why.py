@@ -169,6 +169,8 @@ class Why:
         if agree:
             yield f"As many parameters as archcalc: {', '.join(agree)}."
         for one in self.accounts:
+            if one.counted is None:
+                continue
             for cause in dict.fromkeys(item.cause for item in (*one.items, *one.param_items)):
                 if cause.because:
                     defect = " This is a defect of the tool." if cause.defect else ""

@@ -48,16 +48,12 @@ class Counter:
     @property
     def version(self) -> str | None:
         """The version that is installed; None where it or what it needs is not."""
-        try:
-            versions = [importlib.metadata.version(package) for package in (self.package, *self.needs)]
-        except importlib.metadata.PackageNotFoundError:
-            return None
-        return versions[0]
+        return None if any(map(_absent, self.needs)) else _version(self.package)
 
     def __call__(self, module: nn.Module, args: Arguments, kwargs: Mapping[str, Any] | None = None) -> Counted:
         """What the tool counts on a copy of the module. Raises MissingPackageError, and CheckError where it fails."""
         if self.version is None:
-            raise _missing(" and ".join((self.package, *self.needs)))
+            raise _missing(next(filter(_absent, (self.package, *self.needs))))
         if self.patches:
             from archcalc.pytorch.counters.worker import ask
 
@@ -138,6 +134,17 @@ def required(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError:
         raise _missing(name.partition(".")[0]) from None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _absent(package: str) -> bool:
+    return _version(package) is None
 
 
 def _missing(package: str) -> MissingPackageError:
