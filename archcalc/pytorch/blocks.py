@@ -142,7 +142,7 @@ def layers_marked(module: nn.Module) -> Iterator[None]:
     def stop(*_: object) -> None:
         running.pop().__exit__(None, None, None)
 
-    leaves = [part for part in module.modules() if part is not module and not any(True for _ in part.children())]
+    leaves = [part for part in module.modules() if not any(True for _ in part.children())]
     handles: list[Callable[[], None]] = []
     try:
         for leaf in leaves:
