@@ -31,6 +31,7 @@ from _cog_receptive import gradient_checks, stacks
 from _cog_roofline import calibration_grid, forecasts, rooflines
 from _cog_solutions import figures
 from _cog_spec import spec_error, spec_run, spec_source
+from _cog_time import layer_times, step_times, timed_lines, two_runs
 from _cog_whatifs import measured_what_ifs, rewrites, separable_ratios, what_ifs
 from _cog_zoo import zoo_families, zoo_references
 
@@ -62,6 +63,7 @@ __all__ = [
     "gradient_checks",
     "json_contract",
     "layer_kinds",
+    "layer_times",
     "measured_checks",
     "measured_what_ifs",
     "networks",
@@ -80,12 +82,15 @@ __all__ = [
     "spec_source",
     "speed",
     "stacks",
+    "step_times",
     "table",
     "theory_against_clock",
+    "timed_lines",
     "times",
     "torchvision_classification",
     "torchvision_others",
     "traces",
+    "two_runs",
     "verdicts",
     "what_ifs",
     "zoo_checks",
