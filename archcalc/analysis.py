@@ -229,8 +229,12 @@ class Report:
         >>> analyze(zoo.alexnet()).title
         'alexnet on 1×3×227×227'
         """
-        shapes = [units.shape(self[node.name].output) for node in self.network.input_nodes]
-        return f"{self.network.name} on {' and '.join(shapes)}"
+        return f"{self.network.name} on {self.given}"
+
+    @property
+    def given(self) -> str:
+        """The shapes of all inputs, as text."""
+        return " and ".join(units.shape(self[node.name].output) for node in self.network.input_nodes)
 
     @property
     def total(self) -> Total:

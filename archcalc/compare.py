@@ -40,7 +40,7 @@ def compare(reports: Sequence[Report], convention_name: str = "mac") -> Table:
         columns += [Column(f"{against}ratio"), Column(f"{against}saving")]
     no_change = [None] * (len(columns) - len(reports) - 1)
     rows: list[tuple[Cell, ...]] = [
-        ("input", *(units.shape(report.input) for report in reports), *no_change),
+        ("input", *(report.given for report in reports), *no_change),
         ("output", *(units.shape(report.output) for report in reports), *no_change),
         ("layers", *map(_layers, reports), *no_change),
     ]

@@ -21,6 +21,10 @@ class InputError(ArchcalcError):
     """What the user typed or passed cannot be read: an input shape, a device, a file."""
 
 
+class RoomError(InputError):
+    """A device has too little memory for what is asked of it."""
+
+
 class MissingPackageError(ArchcalcError):
     """An optional package is needed; the message holds the command that installs it."""
 

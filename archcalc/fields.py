@@ -118,7 +118,7 @@ def pixels(report: Report) -> dict[str, Pixels]:
         )
     if _too_large(report):
         raise InputError(
-            f"{report.network.name} on {units.shape(report.input)} has too many pixels and outputs to follow each"
+            f"{report.title} has too many pixels and outputs to follow each"
         )
     known: dict[str, Pixels] = {}
     for row in report.rows:
@@ -282,7 +282,7 @@ def receptive_table(
     rows = tuple(
         (*_cells(field), *([] if position is None else [_intervals(seen[field.row.name], position)])) for field in shown
     )
-    title = f"Receptive fields of {report.network.name} on {units.shape(report.input)}, in pixels of the input"
+    title = f"Receptive fields of {report.title}, in pixels of the input"
     return Table(title, tuple(columns), rows, notes=_notes(chosen, shown))
 
 
@@ -290,7 +290,7 @@ def _chosen(report: Report, layers: str | None) -> list[LayerField]:
     names = {row.name for row in matching(report, layers)}
     chosen = [field for field in layer_fields(report) if field.row.name in names]
     if not chosen:
-        raise InputError(f"{report.network.name} on {units.shape(report.input)}: none of the layers sees an image")
+        raise InputError(f"{report.title}: none of the layers sees an image")
     return chosen
 
 

@@ -134,7 +134,7 @@ def _parts(memory: Memory) -> list[tuple[str, str, int]]:
     if memory.optimizer in ("adam", "adamw"):
         how += f" + {units.count(memory.tensors)} × {COUNTER}"
     parts.append((f"state of {memory.optimizer}", how, memory.state))
-    parts.append(("input", units.shape(memory.report.input), memory.inputs))
+    parts.append(("input", memory.report.given, memory.inputs))
     kept = "at least, of the layers that state it" if memory.unstated else "sum over layers"
     parts.append(("kept for backward", kept, memory.kept))
     return parts
@@ -145,9 +145,8 @@ def _sizes(nbytes: int) -> tuple[Cell, ...]:
 
 
 def _title(memory: Memory) -> str:
-    shape = units.shape(memory.report.input)
     step = "inference" if memory.optimizer == "none" else f"training with {memory.optimizer}"
-    return f"{memory.report.network.name} on {shape}, {memory.dtype}, {step}: memory"
+    return f"{memory.report.title}, {memory.dtype}, {step}: memory"
 
 
 def _notes(memory: Memory, shown: list[LayerMemory]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import torch
 
 from archcalc import analyze, table, targets, zoo
 from archcalc.cli.output import progress
-from archcalc.errors import InputError
-from archcalc.pytorch import step, stopwatch, subject
+from archcalc.errors import InputError, RoomError
+from archcalc.pytorch import step, stopwatch, timing, watch
 from archcalc.pytorch.subject import Settings
 from archcalc.pytorch.timing import Timing
 from tests.conftest import Shell
@@ -257,6 +258,31 @@ def test_a_step_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         a_step(torch.nn.Linear(2, 2), (1, 2))
 
 
+@pytest.mark.parametrize("how", ["passes", "layers", "steps"])
+def test_what_did_not_fit_is_let_go(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Also while the error is still at hand."""
+    made: list[weakref.ref[torch.nn.Module]] = []
+    real = timing.prepare
+
+    def prepare(module: torch.nn.Module, **options: Any) -> torch.nn.Module:
+        made.append(weakref.ref(module))
+        return real(module, **options)
+
+    def fails(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(timing, "prepare", prepare)
+    monkeypatch.setattr(step if how == "steps" else watch if how == "layers" else stopwatch, "interleaved", fails)
+    chosen = [targets.resolve("lenet5")] * (2 if how == "passes" else 1)
+    with pytest.raises(RoomError, match="out of memory on cpu") as error:
+        if how == "steps":
+            step.time_steps(chosen, Settings(CPU))
+        else:
+            stopwatch.time_networks(chosen, Settings(CPU), layers=how == "layers", seconds=0.01)
+    assert made
+    assert [one() for one in made] == [None] * len(made), error
+
+
 # Settings
 
 
@@ -426,7 +452,7 @@ def test_what_does_not_fit_a_real_cuda_device(
     before = torch.cuda.memory_allocated()
     for known in (True, False):
         if not known:
-            monkeypatch.setattr(subject, "require_room", lambda *_: None)
+            monkeypatch.setattr("archcalc.pytorch.room.available", lambda device: None)
         message = shell.refused("time", "vgg19", "--batch", "100000", "--device", "cuda", *more)
         assert "a smaller batch or input may fit" in message
         assert torch.cuda.memory_allocated() == before

@@ -111,10 +111,9 @@ def totals_chart(
         found = dict(zip(counted, table.total[1:], strict=True))
         columns.append([_seconds(report, timed) if name == "time" else _whole(report, found[name]) for name in chosen])
         notes += [f"{report.network.name}: {note}" for note in table.notes]
-    shapes = {units.shape(report.input) for report in reports}
+    shapes = {report.given for report in reports}
     labels = [
-        report.network.name if len(shapes) == 1 else f"{report.network.name}, {units.shape(report.input)}"
-        for report in reports
+        report.network.name if len(shapes) == 1 else f"{report.network.name}, {report.given}" for report in reports
     ]
     panels = tuple(
         Panel(name, *_headings(name, convention), tuple(column[i] for column in columns))
@@ -197,8 +196,7 @@ def _whole(report: Report, cell: Cell) -> int:
     number = units.exact(cell)
     if number is None:
         raise InputError(
-            f"{report.network.name} on {units.shape(report.input)} costs {units.count(cell)}; a plot takes an input of "
-            "numbers, such as --input 3x224x224"
+            f"{report.title} costs {units.count(cell)}; a plot takes an input of numbers, such as --input 3x224x224"
         )
     return number
 

@@ -105,7 +105,7 @@ def measured_table(results: Sequence[Allocated]) -> Table:
         *(Column("difference"), Column("of which", "left"), Column("remainder")),
     )
     report = results[0].memory.report
-    title = f"{report.network.name} on {units.shape(report.input)}, {results[0].memory.dtype}: measured memory, bytes"
+    title = f"{report.title}, {results[0].memory.dtype}: measured memory, bytes"
     return Table(title, columns, tuple(rows), notes=tuple(_notes(results)))
 
 
@@ -180,7 +180,7 @@ def _require_room(memory: Memory, device: torch.device) -> None:
     room = available(device)
     if room is not None and memory.total > room:
         raise InputError(
-            f"{memory.report.network.name} on {units.shape(memory.report.input)} needs {units.mib(memory.total)}, and "
+            f"{memory.report.title} needs {units.mib(memory.total)}, and "
             f"{device} has {units.mib(room)}: a smaller batch or input may fit"
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from archcalc.errors import InputError
+from archcalc.errors import InputError, RoomError
 
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # said by MPS, cuDNN and cuBLAS, the CPU
 
@@ -68,17 +68,20 @@ def environment(device: torch.device, *, dtype: torch.dtype, threads: int) -> di
 
 @contextmanager
 def memory_guard(device: torch.device) -> Iterator[None]:
-    """Turn a device's out-of-memory error into an InputError, and give back what the failed work held."""
+    """Turn a device's out-of-memory error into a RoomError, and give back what the failed work held."""
     try:
         yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in OUT_OF_MEMORY):
+    except (RuntimeError, RoomError) as error:
+        known = isinstance(error, torch.OutOfMemoryError | RoomError)
+        if not known and not any(sign in str(error) for sign in OUT_OF_MEMORY):
             raise
         traceback.clear_frames(error.__traceback__)  # their locals hold the tensors of the failed pass
         gc.collect()
         if torch.accelerator.is_available():
             torch.accelerator.empty_cache()
-        raise InputError(f"out of memory on {device}: a smaller batch or input may fit") from None
+        if isinstance(error, RoomError):  # of a guard inside, around which more was held
+            raise
+        raise RoomError(f"out of memory on {device}: a smaller batch or input may fit") from None
 
 
 def require_dtype(device: torch.device, dtype: torch.dtype) -> None:

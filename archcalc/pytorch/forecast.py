@@ -231,7 +231,7 @@ class Forecast:
         headers = ["MACs", "bytes", "predicted"] + ([] if self.timed is None else ["measured", "error"])
         columns = (Column("layer", "left"), Column("kind", "left"), *map(Column, headers))
         lines = [self._cells(line) for line in self.lines]
-        title = f"{self.report.network.name} on {units.shape(self.report.input)}, {self.model.dtype}"
+        title = f"{self.report.title}, {self.model.dtype}"
         return Table(title, columns, tuple(lines), self._cells(self.total), tuple(self._notes()))
 
     def _cells(self, line: Line) -> tuple[Cell, ...]:

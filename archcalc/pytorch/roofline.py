@@ -119,7 +119,7 @@ class Roofline:
         headers = ("MACs", "bytes", UNIT, "attainable GMAC/s", "achieved GMAC/s", "time", "IQR", "share of ceiling")
         columns = (Column("layer", "left"), Column("kind", "left"), *map(Column, headers), Column("bound by", "left"))
         report = self.timed.report
-        title = f"{report.network.name} on {units.shape(report.input)}, {self.dtype}"
+        title = f"{report.title}, {self.dtype}"
         total = (*_cells(self.total)[:-1], None)
         rows = tuple(map(_cells, (*self.lines, self.between)))
         return Table(title, columns, rows, total, (self.gap, _ceilings(self.machine)))
@@ -268,7 +268,7 @@ def _roof(result: Roofline, axes: Axes) -> None:
         text = axes.annotate(name, (x, y), xytext=(0, 11), textcoords="offset points", ha="center", fontsize=9)
         text.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
     facts, report = result.machine.environment, result.timed.report
-    axes.set_title(f"{report.network.name} on {units.shape(report.input)}\n{facts['device_name']}, {result.dtype}")
+    axes.set_title(f"{report.title}\n{facts['device_name']}, {result.dtype}")
     axes.set_xlabel("arithmetic intensity, MACs a byte")
     axes.set_ylabel("achieved, GMAC/s")
     axes.grid(visible=True, alpha=0.3)

@@ -7,7 +7,7 @@ import torch
 
 from archcalc import units
 from archcalc.analysis import Report
-from archcalc.errors import InputError
+from archcalc.errors import InputError, RoomError
 from archcalc.footprint import memory
 from archcalc.roofline import WIDTHS
 
@@ -15,15 +15,15 @@ from archcalc.roofline import WIDTHS
 def require_numbers(report: Report) -> None:
     """Raise InputError where extents are letters or arrays."""
     if not all(type(extent) is int for row in report for extent in row.output):
-        raise InputError(f"{report.network.name} on {units.shape(report.input)}: only numbers take time, no letters")
+        raise InputError(f"{report.title}: only numbers take time, no letters")
 
 
 def require_room(report: Report, device: torch.device, dtype: str, optimizer: str = "none") -> None:
-    """Raise InputError where a pass, or a training step with an optimizer, needs more memory than the device has."""
+    """Raise RoomError where a pass, or a training step with an optimizer, needs more memory than the device has."""
     need, room = needed(report, dtype, optimizer), available(device)
     if room is not None and need > room:
-        raise InputError(
-            f"{report.network.name} on {units.shape(report.input)} needs {units.mib(need)} in {dtype}, and {device} "
+        raise RoomError(
+            f"{report.title} needs {units.mib(need)} in {dtype}, and {device} "
             f"has {units.mib(room)}: a smaller batch or input may fit"
         )
 

@@ -174,7 +174,7 @@ def summary(results: Sequence[TimedStep]) -> Table:
     first = results[0]
     title = f"training steps, {first.optimizer}, {first.label}"
     if not several:
-        title = f"{first.report.network.name} on {units.shape(first.report.input)}, {title}"
+        title = f"{first.report.title}, {title}"
     return Table(title, columns, tuple(rows), notes=tuple(dict.fromkeys((*notes, _WHAT))))
 
 

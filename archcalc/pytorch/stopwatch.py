@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +11,11 @@ import torch
 
 from archcalc import units
 from archcalc.analysis import Report, Row
-from archcalc.errors import InputError
+from archcalc.errors import InputError, RoomError
 from archcalc.pytorch.calls import Entry, calls_of
 from archcalc.pytorch.devices import memory_guard
 from archcalc.pytorch.profiled import OUTSIDE, WHOLE, Profile, profile
-from archcalc.pytorch.room import room_for_all
+from archcalc.pytorch.room import require_room, room_for_all
 from archcalc.pytorch.subject import (
     DTYPES,
     Settings,
@@ -25,7 +25,6 @@ from archcalc.pytorch.subject import (
     report_of,
     require_seconds,
     subject,
-    titled,
 )
 from archcalc.pytorch.timing import Timing, interleaved, measuring
 from archcalc.pytorch.watch import watch
@@ -110,7 +109,7 @@ class TimedNetwork:
             rows = [(*row, *self.profile.cells(str(row[0]))) for row in rows]
             total = (*total, *self.profile.cells(WHOLE))
         notes = [*self._notes(outside, watched), *([self.profile.note] if self.profile else [])]
-        name = f"{titled(self.report)}, {self.environment['device_name']}"
+        name = f"{self.report.title}, {self.environment['device_name']}"
         return Table(name, tuple(columns), tuple(rows), total, tuple(notes))
 
     def _notes(self, outside: Timing, watched: float) -> Iterator[str]:
@@ -224,11 +223,12 @@ def time_networks(
     require_seconds(seconds)
     if settings.compiled and (layers or profiled):
         raise InputError("a compiled pass has no layers that could be timed: leave out --compile or --layers")
-    if len(targets) > 1 and room_for_all([report_of(one) for one in targets], settings.device, settings.dtype):
-        try:
+    reports = [report_of(one) for one in targets]
+    for report in reports:
+        require_room(report, settings.device, settings.dtype)
+    if len(targets) > 1 and room_for_all(reports, settings.device, settings.dtype):
+        with suppress(RoomError):
             return _time(targets, settings, layers, profiled, seconds, progress)
-        except InputError:  # what is wrong with one target is raised again
-            pass
     results: list[TimedNetwork] = []
     for target in targets:
         part = _Part(progress, len(results), len(targets))

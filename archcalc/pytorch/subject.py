@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archcalc import units
 from archcalc.analysis import Report, analyze
 from archcalc.errors import ArchcalcError, CheckError, InputError
 from archcalc.names import unknown
@@ -195,8 +194,3 @@ def explained(*subjects: Subject) -> Iterator[None]:
 def _line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-def titled(report: Report) -> str:
-    """The network and its input."""
-    return f"{report.network.name} on {units.shape(report.input)}"
