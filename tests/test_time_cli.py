@@ -7,6 +7,7 @@ import io
 import json
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -274,11 +275,9 @@ def test_what_did_not_fit_is_let_go(monkeypatch: pytest.MonkeyPatch, how: str) -
     monkeypatch.setattr(timing, "prepare", prepare)
     monkeypatch.setattr(step if how == "steps" else watch if how == "layers" else stopwatch, "interleaved", fails)
     chosen = [targets.resolve("lenet5")] * (2 if how == "passes" else 1)
+    timed: Any = step.time_steps if how == "steps" else partial(stopwatch.time_networks, layers=how == "layers")
     with pytest.raises(RoomError, match="out of memory on cpu") as error:
-        if how == "steps":
-            step.time_steps(chosen, Settings(CPU))
-        else:
-            stopwatch.time_networks(chosen, Settings(CPU), layers=how == "layers", seconds=0.01)
+        timed(chosen, Settings(CPU), seconds=0.01)
     assert made
     assert [one() for one in made] == [None] * len(made), error
 
