@@ -1,9 +1,13 @@
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from archcalc.errors import InputError, UnknownNameError
-from archcalc.pytorch.timing import Timing, prepare, threads, time_forward, time_layers
+from archcalc.pytorch.timing import Timing, interleaved, prepare, threads, time_forward, time_layers
 
 CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -65,6 +69,80 @@ def test_one_sample_has_no_spread() -> None:
 
 def test_images_per_second_is_the_batch_over_the_median() -> None:
     assert Timing((0.25, 0.5, 1.0)).images_per_second(8) == 16.0
+
+
+def test_halves_are_every_other_sample() -> None:
+    first, second = Timing((1.0, 2.0, 3.0, 4.0)).halves
+    assert (first.seconds, second.seconds) == ((1.0, 3.0), (2.0, 4.0))
+
+
+def test_a_network_repeats_where_its_halves_are_within_the_spread() -> None:
+    # medians 2 and 3; quartiles 1.75 and 3.25
+    assert Timing((1.0, 2.0, 3.0, 4.0)).repeats
+    # medians 1 and 3; sorted 1 1 2 2 3 3, quartiles 1.25 and 2.75
+    assert not Timing((1.0, 3.0, 1.0, 3.0, 2.0, 2.0)).repeats
+
+
+def test_ratios_are_of_samples_of_one_round() -> None:
+    # 2, 3, 1: median 2, quartiles 1.5 and 2.5; the medians' own ratio is 4/2
+    assert Timing((2.0, 6.0, 4.0)).ratio_to(Timing((1.0, 2.0, 4.0))) == (2.0, 1.0)
+    with pytest.raises(ValueError, match="zip"):
+        Timing((1.0,)).ratio_to(Timing((1.0, 2.0)))
+
+
+def test_what_is_left_is_taken_pass_by_pass() -> None:
+    assert Timing((5.0, 9.0)).minus(Timing((1.0, 5.0)), Timing((2.0, 3.0))).seconds == (2.0, 1.0)
+
+
+def test_passes_are_timed_in_rounds() -> None:
+    called: list[str] = []
+    shares: list[float] = []
+
+    @contextmanager
+    def inside() -> Iterator[None]:
+        called.append("in")
+        yield
+        called.append("out")
+
+    first, second = interleaved(
+        [lambda: called.append("a"), lambda: called.append("b")],
+        CPU,
+        within=[nullcontext, inside],
+        min_seconds=0,
+        min_runs=5,
+        warmup=1,
+        shortest=0,
+        progress=shares.append,
+    )
+    assert first.runs == second.runs == 6  # an even number
+    rounds = "".join(called[-24:]).replace("inbout", "B").replace("a", "A")
+    assert all(sorted(rounds[i : i + 2]) == ["A", "B"] for i in range(0, 12, 2))
+    assert {rounds[i : i + 2] for i in range(0, 12, 2)} == {"AB", "BA"}  # in an order that changes
+    assert shares == [(i + 1) / 6 for i in range(6)]
+
+
+def test_short_passes_are_repeated_until_the_clock_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[None] = []
+    now = iter(range(10**6))
+    monkeypatch.setattr("archcalc.pytorch.timing.perf_counter", lambda: 0.25 * next(now))
+    # a warm-up pass takes 0.25 s: a sample of 1 s is four passes, which take 0.25 s together by this clock
+    (timing,) = interleaved([lambda: called.append(None)], CPU, min_seconds=0, min_runs=2, warmup=1, shortest=1.0)
+    assert timing.seconds == (0.0625, 0.0625)
+    assert len(called[-8:]) == 8
+    assert (len(called) - 8) in (1, 2, 3, 4)
+
+
+def test_garbage_is_collected_again_after_an_exception() -> None:
+    def fails() -> None:
+        raise ValueError("mine" if gc.isenabled() else "not collecting")
+
+    def runs() -> None:
+        if not gc.isenabled():
+            fails()
+
+    with pytest.raises(ValueError, match="not collecting"):
+        interleaved([runs], CPU, min_seconds=0)
+    assert gc.isenabled()
 
 
 def test_samples_are_positive_and_as_many_as_asked(net: Net) -> None:
