@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ import torch
 from archcalc import analyze, table, targets, zoo
 from archcalc.cli.output import progress
 from archcalc.errors import InputError, RoomError
-from archcalc.pytorch import step, stopwatch, timing, watch
+from archcalc.pytorch import profiled, step, stopwatch, timing, watch
 from archcalc.pytorch.subject import Settings
 from archcalc.pytorch.timing import Timing
 from tests.conftest import Shell
@@ -174,6 +175,17 @@ def test_the_trace_has_a_range_for_every_row(shell: Shell, tmp_path: Path) -> No
     assert [one.name for one in tmp_path.iterdir()] == ["trace.json"]
 
 
+def test_kernels_are_counted_once() -> None:
+    def event(durations: dict[str, float], *children: Any) -> Any:
+        kernels = [SimpleNamespace(name=name, duration=duration) for name, duration in durations.items()]
+        return SimpleNamespace(kernels=kernels, cpu_children=children)
+
+    conv = event({"conv1": 9.0}, event({}, event({"gemm": 5.0, "bias": 1.0})))
+    whole = event({"whole pass": 20.0}, conv, event({"relu": 2.0}))
+    assert profiled.kernels(conv, {"conv1", "whole pass"}) == 6.0
+    assert profiled.kernels(whole, {"conv1", "whole pass"}) == 8.0
+
+
 def test_a_trace_that_cannot_be_written_changes_nothing(shell: Shell, tmp_path: Path) -> None:
     assert "cannot write" in shell.refused("time", *SMALL, "--trace", str(tmp_path / "no" / "trace.json"))
     assert list(tmp_path.iterdir()) == []
@@ -309,6 +321,22 @@ def test_a_compiled_module_is_timed(shell: Shell, monkeypatch: pytest.MonkeyPatc
     [record] = shell("time", *SMALL, "--compile", "--format", "json").data
     assert record["settings"] == "float32, compiled"
     assert len(compiled) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_more_networks_are_compiled_than_torch_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share the code of a pass, which by itself is compiled eight times at most."""
+    graphs: list[object] = []
+
+    def backend(graph: Any, inputs: object) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    real: Any = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: real(module, backend=backend))
+    chosen = [targets.resolve("mlp", [f"classes={classes}"]) for classes in range(2, 12)]
+    stopwatch.time_networks(chosen, Settings(CPU, compiled=True, threads=1), seconds=0.001)
+    assert len(graphs) == 10
 
 
 def test_a_compiler_that_is_missing_is_one_message(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

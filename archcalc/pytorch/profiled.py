@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,22 +100,31 @@ def profile(one: Subject, calls: Calls) -> Profile:
     for _ in range(2):
         with _recording(device) as recorded, watch.installed():
             whole = watch.whole(forward, device)
-    stopwatch: Counter[str] = Counter()
+    stopwatch: dict[str, float] = {}
     for name, entry, seconds in zip(watch.names, watch.entries, watch.passes[-1], strict=True):
         if entry.rows:
-            stopwatch[name] += seconds  # type: ignore[assignment]
+            stopwatch[name] = seconds
     names = {*stopwatch, WHOLE}
-    found: Counter[str] = Counter(dict.fromkeys(names, 0))
+    found = dict.fromkeys(names, 0.0)
     for event in recorded.events() or ():
         if event.name in names and event.device_type == DeviceType.CPU and event.is_user_annotation:
-            micro = event.time_range.elapsed_us() if device.type == "cpu" else event.device_time_total
+            micro = event.time_range.elapsed_us() if device.type == "cpu" else kernels(event, names)
             found[event.name] += micro / 1e6
     return Profile(
         {**stopwatch, WHOLE: whole},
-        {name: float(found[name]) for name in (*stopwatch, WHOLE)},
+        {name: found[name] for name in (*stopwatch, WHOLE)},
         device.type,
         _trace(recorded),
     )
+
+
+def kernels(event: Any, ranges: Collection[str]) -> float:
+    """Microseconds of the kernels that an event and those in it have started.
+
+    The profiler may give a range's own span on the device as a kernel of that name, which would count them twice.
+    """
+    own = sum(one.duration for one in event.kernels if one.name not in ranges)
+    return float(own + sum(kernels(one, ranges) for one in event.cpu_children))
 
 
 @contextmanager

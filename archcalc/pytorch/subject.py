@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -71,6 +72,7 @@ class Settings:
                 stack.enter_context(_precision("tf32" if self.tf32 else "ieee"))
             if self.compiled:
                 stack.enter_context(_quiet(logging.getLogger("torch.utils.cpp_extension")))
+                stack.enter_context(_compiling())
             yield
 
     @property
@@ -99,6 +101,14 @@ def _quiet(log: logging.Logger) -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Networks share code, and each is compiled: torch.compile would leave the ninth as it is, and say nothing."""
+    config: Any = import_module("torch._dynamo").config
+    with config.patch(recompile_limit=1000, fail_on_recompile_limit_hit=True):
+        yield
 
 
 @contextmanager
@@ -193,4 +203,5 @@ def explained(*subjects: Subject) -> Iterator[None]:
 
 def _line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    first = 2 if lines and lines[0].endswith("raised:") else 1
+    return " ".join(lines[:first]) or type(error).__name__
