@@ -79,6 +79,20 @@ class Attends(nn.Module):
         return scaled_dot_product_attention(y, y, y) + x
 
 
+class Hidden(nn.Module):
+    """What an LSTM puts out besides its output is a row of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, (h, _) = self.lstm(x)
+        result: Tensor = self.head(h[-1] + y[:, -1])
+        return result
+
+
 class Otherwise(nn.Module):
     """On real data it does not do what it was traced doing."""
 
@@ -132,6 +146,7 @@ def test_a_zoo_entrys_rows_are_an_entry_each(name: str) -> None:
 MODULES: Sequence[tuple[nn.Module, tuple[int, ...]]] = [
     (Residual(), (2, 3, 4, 4)),
     (Attends(), (1, 3, 8)),
+    (Hidden(), (1, 3, 8)),
     (nn.Linear(4, 3), (1, 4)),
     (nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), (1, 3, 8)),
     (nn.TransformerEncoderLayer(8, 2, 8), (3, 1, 8)),
@@ -270,7 +285,7 @@ def test_samples_of_one_pass_have_one_place() -> None:
 
 
 def test_macs_of_the_lines_are_the_reports() -> None:
-    for module, shape in MODULES[:3]:
+    for module, shape in MODULES[:4]:
         result = timed(target(module, shape))
         assert sum(one.macs for one in result.layers) == result.report.total.macs
 

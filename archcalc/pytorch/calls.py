@@ -29,8 +29,6 @@ from archcalc.pytorch.subject import Subject
 from archcalc.pytorch.timing import replaced
 from archcalc.pytorch.trace import SILENT
 
-Module = nn.Module
-
 
 class Call(NamedTuple):
     """A call of the module at a path, or of a function in that module's code."""
@@ -77,7 +75,7 @@ class Calls:
 
     events: tuple[Event, ...]
     entries: tuple[Entry, ...]
-    units: dict[Module, str]
+    units: dict[nn.Module, str]
 
 
 def calls_of(one: Subject) -> Calls:
@@ -132,17 +130,18 @@ def _steps(one: Subject, units: set[str]) -> Iterator[_Step]:
 def _step(row: Row, one: Subject, units: set[str], last: _Step, steps: dict[str, _Step]) -> _Step:
     """The step of a row: one before, or a new one."""
     path, own = _home(row, one)
-    if own and path in units:
+    origin = row.node.origin
+    if origin is None or (own and path not in units):  # a further output of what a row before it puts out
+        before = steps.get(row.sources[0].name) if row.sources else None
+        return _Step(Call(path), [], _OWN) if one.built or before is None else before
+    if own:
         around = _unit(path.rpartition(".")[0], units) if path else None
         if around is None:
             return _Step(Call(path), [], _OWN)
         path = around
-    origin = row.node.origin
     unit = _unit(path, units)
     if unit is not None:
         return last if last.call == Call(unit) and last.number != _OWN else _Step(Call(unit), [])
-    if own or origin is None:  # a further output of what a row before it puts out
-        return steps[row.sources[0].name] if row.sources and row.sources[0].name in steps else _Step(Call(path), [])
     if origin.call and origin.call == last.number:
         return last
     return _Step(Call(path, origin.functions[0]), [], origin.call)
@@ -162,7 +161,7 @@ _FAST = {"_transformer_encoder_layer_fwd", "_native_multi_head_attention", "_nes
 """Operations by which modules of torch.nn run many layers at once."""
 
 
-def _whole(one: Subject, paths: dict[Module, str]) -> set[str]:
+def _whole(one: Subject, paths: dict[nn.Module, str]) -> set[str]:
     """Paths of modules that no mode can look into without changing the path they take: they are timed as one."""
     kinds = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
     asked = {part: path for part, path in paths.items() if isinstance(part, kinds)}
@@ -262,7 +261,7 @@ def without(mode: TorchFunctionMode) -> Iterator[None]:
             _push_mode(mode)  # type: ignore[no-untyped-call]
 
 
-def _listen(one: Subject, paths: dict[Module, str], units: dict[Module, str]) -> list[Event]:
+def _listen(one: Subject, paths: dict[nn.Module, str], units: dict[nn.Module, str]) -> list[Event]:
     """Every call of a pass, units as one. Composite functions run step by step, as tracing sees them."""
     listener = _Listener()
     forwards = {part: partial(listener.module, path, part in units, part.forward) for part, path in paths.items()}

@@ -100,10 +100,8 @@ def profile(one: Subject, calls: Calls) -> Profile:
     for _ in range(2):
         with _recording(device) as recorded, watch.installed():
             whole = watch.whole(forward, device)
-    stopwatch: dict[str, float] = {}
-    for name, entry, seconds in zip(watch.names, watch.entries, watch.passes[-1], strict=True):
-        if entry.rows:
-            stopwatch[name] = seconds
+    timed = zip(watch.entries, watch.passes[-1], strict=True)
+    stopwatch = {entry.name: seconds for entry, seconds in timed if entry.rows}
     names = {*stopwatch, WHOLE}
     found = dict.fromkeys(names, 0.0)
     for event in recorded.events() or ():
