@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,6 +25,7 @@ from archcalc.pytorch.load import to_run
 from archcalc.pytorch.observe import materialize, tensors
 from archcalc.pytorch.room import available
 from archcalc.pytorch.shadow import shadow_of
+from archcalc.pytorch.step import OPTIMIZERS
 from archcalc.pytorch.timing import threads
 from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
@@ -35,13 +36,6 @@ LIBRARIES = "held by libraries"
 
 BLOCK = 512
 """Bytes of which CUDA's allocator gives out multiples."""
-
-OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
-    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.01),
-    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.01, momentum=0.9),
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from archcalc.layers.base import ints
 from archcalc.pytorch import timing
 from archcalc.pytorch.calibration import Calibrated, calibration
 from archcalc.pytorch.ceilings import Machine, machine
-from archcalc.pytorch.roofline import outside, signed, watched
+from archcalc.pytorch.roofline import outside, signed
 from archcalc.pytorch.room import require_numbers, require_room
 from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_network
 from archcalc.roofline import Ceilings, computed, traffic
@@ -204,10 +204,8 @@ class Forecast:
         """Every timed layer, and what is outside of them; every layer where nothing was timed."""
         if self.timed is None:
             return tuple(self._line(row.name, row.kind, (row,)) for row in self.report if row.sources)
-        inside = sum(one.times.median for one in self.timed.layers)
-        gap = watched(self.timed).median - inside
         timed = [self._line(one.name, one.kind, one.rows, one.times.median) for one in self.timed.layers]
-        return (*timed, self._line("between layers", None, outside(self.timed), gap))
+        return (*timed, self._line("between layers", None, outside(self.timed), self.timed.outside.median))
 
     @property
     def total(self) -> Line:
