@@ -41,8 +41,8 @@ class Origin:
     "operator" (`a @ b` and `a.matmul(b)` are one function), or "held" by the module since before. Whether the first
     tensor that a module took lies in memory in order; whether its `kernel_size` is one number for all axes; by how
     many ways from the root the module is reached. Of a tensor that a module holds which is no layer and has no
-    submodules, the outputs of the module's calls. Of a layer that several modules hold which run, how many beside the
-    root. Whether padding was given as a word.
+    submodules, the outputs of the module's calls, and the nearest class of torch.nn that its own derives from. Of a
+    layer that several modules hold which run, how many beside the root. Whether padding was given as a word.
 
     Of attention also the axes of what an operation puts out, slowest in memory first, and with which probability its
     module drops out while training.
@@ -57,6 +57,7 @@ class Origin:
     one_size: bool = False
     ways: int = 1
     calls: tuple[tuple[int, ...], ...] = ()
+    base: str = ""
     parents: int = 0
     worded: bool = False
     order: tuple[int, ...] = ()

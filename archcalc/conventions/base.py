@@ -14,7 +14,7 @@ from typing import TypeAlias
 from archcalc.analysis import Row
 from archcalc.extents import Extent, prod
 from archcalc.layers import Input, Layer
-from archcalc.layers.operation import Baked, Constant, Functional, Parameter, Unused
+from archcalc.layers.operation import Baked, Constant, Functional, Parameter, Unbatched, Unused
 
 Amount: TypeAlias = Callable[[Row], Extent]
 
@@ -62,7 +62,7 @@ class Convention:
 def layer_of(row: Row) -> Layer:
     """The layer that states a row's cost, whether a module's or a function's."""
     layer = row.node.layer
-    while isinstance(layer, Functional | Baked):
+    while isinstance(layer, Functional | Baked | Unbatched):
         layer = layer.layer
     return layer
 
@@ -101,12 +101,15 @@ _RUNS = {
 def run_by(row: Row) -> str:
     """The class of a module whose own function a row is, as where a hook computes its weight (weight_norm); "" if none.
 
-    Images without a batch are not told apart by tools, which take them for what they are not: of these too it is "".
+    Of images without a batch, which tools take for what they are not (`unbatched` says what), it is "" too.
     """
     name, called = modules(row)[-1], functions(row)
     if not row.macs or called != (_RUNS.get(name),):
         return ""
-    unbatched = row.sources[0].kind == "unsqueeze" and functions(row.sources[0]) == called
+    first = row.sources[0]
+    while first.kind == "constant_pad_nd" and functions(first) == called:
+        first = first.sources[0]
+    unbatched = first.kind == "unsqueeze" and functions(first) == called
     return "" if unbatched else name
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, module, modules, run_by
+from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, module, run_by
 from archcalc.conventions.patched import (
-    ATTENTION,
     MATMUL,
     attention_products,
     calls,
@@ -13,6 +12,14 @@ from archcalc.conventions.patched import (
     looked_up,
     stretched,
 )
+from archcalc.conventions.ptflops_attention import (
+    attends,
+    attention_again,
+    imagined_bias,
+    other_sizes,
+    softmax_and_biases,
+)
+from archcalc.conventions.unbatched import unbatched
 from archcalc.extents import Extent, prod
 from archcalc.layers import GRU, LSTM, RNN, MultiheadAttention
 
@@ -44,7 +51,7 @@ def _added_apart(row: Row) -> Extent:
     if not isinstance(layer, RNN | LSTM | GRU | MultiheadAttention) or not layer.bias or not layer.batch_first:
         return 0
     x = row.inputs[0]
-    if 1 in x[:2]:
+    if len(x) == 2 or 1 in x[:2]:
         return 0
     if isinstance(layer, MultiheadAttention):
         return 3 * prod(x)
@@ -89,7 +96,15 @@ _SEEN = {*MATMUL, "mm", "Tensor.mm", "bmm", "Tensor.bmm", "addmm", "Tensor.addmm
 
 def _hooked(kinds: set[str], amount: Amount) -> Amount:
     """An amount on modules of torch.nn of these kinds, not of classes derived from them."""
-    return lambda row: amount(row) if row.kind in kinds and module(row) == f"torch.nn.{row.kind}" else 0
+    return lambda row: amount(row) if _class(row) in kinds else 0
+
+
+def _class(row: Row) -> str:
+    """The class of torch.nn that a row is a call of, be it without a batch axis; "" if none, or one derived from it."""
+    alone = unbatched(row)
+    if alone:
+        return "" if row.macs else alone.module.removeprefix("torch.nn.")
+    return row.kind if module(row) == f"torch.nn.{row.kind}" else ""
 
 
 def _numel(row: Row) -> Extent:
@@ -97,7 +112,19 @@ def _numel(row: Row) -> Extent:
 
 
 def _normalised(row: Row) -> Extent:
-    return _numel(row) * (2 if getattr(layer_of(row), "affine", False) else 1)
+    scaled = len(row.inputs) > 1 if unbatched(row) else getattr(layer_of(row), "affine", False)
+    return _numel(row) * (2 if scaled else 1)
+
+
+def _channels_for_batch(row: Row) -> Extent:
+    """What an image without a batch counts beyond its multiply-adds: its axes are taken for those one before."""
+    alone = unbatched(row)
+    if not alone or not row.macs:
+        return 0
+    transposed = alone.module.startswith("torch.nn.ConvTranspose")
+    positions = prod((alone.given if transposed else alone.output)[2:])
+    bias = prod(alone.output[1:]) if len(row.inputs) > 2 else 0
+    return alone.given[0] * (prod(row.inputs[1]) * positions + bias) - row.macs
 
 
 def _called(row: Row) -> Extent:
@@ -152,47 +179,6 @@ def _features_for_batch(row: Row) -> Extent:
     return (row.inputs[0][1] - 1) * once
 
 
-def _attends(row: Row) -> bool:
-    """Whether a row lies in a module that is hooked as a whole."""
-    return functions(row)[:1] == (ATTENTION,) and modules(row)[-1] == "torch.nn.MultiheadAttention"
-
-
-def _before(row: Row) -> Row | None:
-    """The product that a row of attention was made from, None where it was made from an input."""
-    source = row.sources[-2 if row.macs else 0]
-    while functions(source)[:1] == (ATTENTION,) and not source.macs:
-        source = source.sources[0]
-    return source if source.macs and functions(source)[:1] == (ATTENTION,) else None
-
-
-def _attention(row: Row) -> Extent:
-    """What a hook on attention counts beside the products: scaling, softmax, biases."""
-    if not _attends(row):
-        return 0
-    if row.kind == "Softmax":
-        scores = _before(row)
-        return prod(row.output) + (prod(scores.inputs[-2]) if scores else 0)
-    if row.kind == "add":
-        return prod(row.output) if len(row.inputs[-1]) == 1 else 0
-    return prod(row.output) if looked_up(row) == "functional.linear" and row.kind == "addmm" else 0
-
-
-def _imagined_bias(row: Row) -> Extent:
-    """Elements of attention's output, where it has no bias and is counted with one."""
-    linear = _attends(row) and row.kind in ("mm", "bmm") and looked_up(row) == "functional.linear"
-    return prod(row.output) if linear and _before(row) else 0
-
-
-def _attention_again(row: Row) -> Extent:
-    """What functions count once more inside attention: products, the mask added to them, softmax."""
-    if functions(row)[:1] != (ATTENTION,):
-        return 0
-    scores = _before(row) if row.kind == "Softmax" else None
-    softmax = prod(row.output) if scores and looked_up(scores) in ("bmm", "baddbmm") else 0
-    products = row.macs if _attends(row) and looked_up(row) in ("bmm", "baddbmm") else 0
-    return softmax + products
-
-
 def _hooked_bias(row: Row) -> Extent:
     """Biases that hooks count."""
     if run_by(row):
@@ -202,7 +188,7 @@ def _hooked_bias(row: Row) -> Extent:
 
 def _hooked_macs(row: Row) -> Extent:
     """MACs that hooks count."""
-    if _attends(row) or run_by(row):
+    if attends(row) or run_by(row):
         return row.macs
     return _hooked(_PRODUCTS | _STEPS | _CELLS, lambda row: row.macs)(row)
 
@@ -213,7 +199,8 @@ def _function_macs(row: Row) -> Extent:
 
 
 def _unseen(row: Row) -> Extent:
-    return 0 if _attends(row) or run_by(row) or not functions(row) else _function_macs(row) - row.macs
+    seen = attends(row) or run_by(row) or unbatched(row) or not functions(row)
+    return 0 if seen else _function_macs(row) - row.macs
 
 
 def _added(row: Row) -> Extent:
@@ -325,14 +312,28 @@ _HOOKS = (
         defect=True,
     ),
     Cause(
+        "image without a batch, its channels taken for one",
+        _channels_for_batch,
+        because="Images, and height and width, are read off the first axis and those after the second; without a "
+        "batch these are the channels and what is left of the size.",
+        defect=True,
+    ),
+    Cause(
         "attention, scaling, softmax and biases",
-        _attention,
+        softmax_and_biases,
         because="The hook on attention counts 1 for each element that is scaled, goes through softmax, gets a bias.",
     ),
     Cause(
         "attention, a bias that is not there",
-        _imagined_bias,
+        imagined_bias,
         because="The hook on attention counts a bias at the output whether there is one or not.",
+        defect=True,
+    ),
+    Cause(
+        "attention, keys and values of other sizes",
+        other_sizes,
+        because="The hook on attention takes the matrices of keys, values and output to be square, as wide as the "
+        "keys and values that go in (kdim, vdim), and knows no keys added inside (add_bias_kv, add_zero_attn).",
         defect=True,
     ),
 )
@@ -354,7 +355,7 @@ PYTORCH = Convention(
         ),
         Cause(
             "attention counted twice: hook and functions",
-            _attention_again,
+            attention_again,
             because="Attention that returns its weights calls bmm and softmax, which are patched.",
             defect=True,
         ),

@@ -2,7 +2,8 @@
 
 from archcalc.analysis import Row
 from archcalc.conventions.base import Cause, Convention, layer_of, module, modules, run_by, tied, ways
-from archcalc.extents import Extent, prod
+from archcalc.conventions.unbatched import unbatched
+from archcalc.extents import Extent, Shape, prod
 from archcalc.layers import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from archcalc.layers.base import ints
 
@@ -21,7 +22,7 @@ _KNOWN = {*_PRODUCTS, *_NORMS, "torch.nn.PReLU"}
 
 
 def _not_seen(row: Row) -> Extent:
-    return 0 if (module(row) or run_by(row)) in _PRODUCTS else -row.macs
+    return 0 if (module(row) or run_by(row)) in _PRODUCTS or unbatched(row) else -row.macs
 
 
 def _transposed(row: Row) -> Extent:
@@ -32,22 +33,54 @@ def _transposed(row: Row) -> Extent:
     return prod(row.output) * (row.inputs[0][1] // layer.groups) * prod(ints(layer.kernel_size)) - row.macs
 
 
-def _norm(row: Row) -> Extent:
-    if module(row) not in _NORMS:
+def _called(row: Row) -> str:
+    """The class of the module that a row is a call of, also where its image has no batch axis."""
+    alone = unbatched(row)
+    return alone.module if alone else module(row)
+
+
+def _axes(row: Row) -> tuple[Shape, Shape]:
+    """The shapes that go into the module and come out."""
+    alone = unbatched(row)
+    return (alone.given, alone.output) if alone else (row.inputs[0], row.output)
+
+
+def _size_for_channels(row: Row) -> Extent:
+    """What an image without a batch counts beyond its multiply-adds: the second axis is taken for the channels."""
+    alone = unbatched(row)
+    if not alone or not row.macs:
         return 0
+    layer = layer_of(row)
+    taps = prod(ints(getattr(layer, "kernel_size", ())))
+    return prod(alone.output) * (alone.given[1] // getattr(layer, "groups", 1)) * taps - row.macs
+
+
+def _features_for_cells(row: Row) -> Extent:
+    """What a cell's single step counts too much: its features are taken for a batch."""
+    if module(row) not in _CELLS or len(row.inputs[0]) != 1:
+        return 0
+    return (row.inputs[0][0] - 1) * (row.macs + _recurrent(row))
+
+
+def _norm(row: Row) -> Extent:
+    if _called(row) not in _NORMS:
+        return 0
+    if unbatched(row):  # its scale and shift are inputs of the operation
+        return (4 if len(row.inputs) > 1 else 2) * prod(row.output)
     layer = layer_of(row)
     affine = getattr(layer, "affine", False) or getattr(layer, "elementwise_affine", False)
     return (4 if affine else 2) * prod(row.output)
 
 
 def _average(row: Row) -> Extent:
-    return prod(row.output) if module(row) in {f"torch.nn.AvgPool{rank}d" for rank in _RANKS} else 0
+    return prod(row.output) if _called(row) in {f"torch.nn.AvgPool{rank}d" for rank in _RANKS} else 0
 
 
 def _adaptive(row: Row) -> Extent:
-    if module(row) not in {f"torch.nn.AdaptiveAvgPool{rank}d" for rank in _RANKS}:
+    if _called(row) not in {f"torch.nn.AdaptiveAvgPool{rank}d" for rank in _RANKS}:
         return 0
-    return prod(row.inputs[0]) + prod(row.output)
+    given, output = _axes(row)
+    return prod((*output[:2], *given[2:])) + prod(output)
 
 
 def _cut(row: Row) -> Extent:
@@ -56,7 +89,7 @@ def _cut(row: Row) -> Extent:
     if not exact or not isinstance(exact, int):
         return 0
     window = 1.0
-    for before, after in zip(row.inputs[0][2:], row.output[2:], strict=True):
+    for before, after in zip(*(shape[2:] for shape in _axes(row)), strict=True):
         window *= before / after
     return int((window + 1) * prod(row.output)) - exact
 
@@ -105,9 +138,7 @@ def _features_for_steps(row: Row) -> Extent:
 
 def _known(row: Row) -> bool:
     origin = row.node.origin
-    ran = (
-        modules(row)[-1] if origin and origin.calls else module(row)
-    )  # a parameter's module may have run
+    ran = modules(row)[-1] if origin and origin.calls else module(row)  # a parameter's module may have run
     return ran in _KNOWN and not (origin and len(origin.modules) == 1)
 
 
@@ -171,6 +202,18 @@ _CAUSES = (
         "features of a sequence taken for its batch",
         _features_for_steps,
         "Steps and batch are read off the first two axes; without a batch the second has the features.",
+        defect=True,
+    ),
+    Cause(
+        "features of a single step taken for its batch",
+        _features_for_cells,
+        "A cell's batch is read off the first axis; without a batch that has the features.",
+        defect=True,
+    ),
+    Cause(
+        "image without a batch, its size taken for channels",
+        _size_for_channels,
+        "A convolution's channels are read off the second axis; without a batch that is the height, or the length.",
         defect=True,
     ),
     Cause(

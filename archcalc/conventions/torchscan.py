@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from archcalc.analysis import Row
 from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, modules, of, run_by
-from archcalc.extents import Extent, exact_div, prod
+from archcalc.conventions.unbatched import unbatched
+from archcalc.extents import Extent, Shape, exact_div, prod
 from archcalc.layers.base import ints
+from archcalc.layers.operation import Parameter
 
 _RANKS = (1, 2, 3)
 _BATCH_NORMS = {f"BatchNorm{rank}d" for rank in _RANKS}
@@ -20,7 +22,14 @@ def _layers(kind: str) -> set[str]:
 def _module(kinds: set[str], amount: Amount) -> Amount:
     """An amount on modules of these kinds and of classes derived from them."""
     seen = of(kinds, amount)
-    return lambda row: 0 if (functions(row) and not run_by(row)) or _whole(row) else seen(row)
+
+    def counted(row: Row) -> Extent:
+        alone = unbatched(row)
+        if _whole(row) or (functions(row) and not run_by(row) and not alone):
+            return 0
+        return (amount(row) if alone.module[9:] in kinds else 0) if alone else seen(row)
+
+    return counted
 
 
 def _whole(row: Row) -> bool:
@@ -29,7 +38,7 @@ def _whole(row: Row) -> bool:
 
 
 def _unseen(row: Row) -> Extent:
-    return -row.macs if functions(row) and not run_by(row) else 0
+    return -row.macs if functions(row) and not run_by(row) and not unbatched(row) else 0
 
 
 def _unknown(row: Row) -> Extent:
@@ -40,7 +49,40 @@ def _batch_norm(row: Row) -> Extent:
     return (2 if getattr(layer_of(row), "affine", True) else 1) * prod(row.inputs[0])
 
 
+def _axes(row: Row) -> tuple[Shape, Shape]:
+    """The shapes that go into the module and come out."""
+    alone = unbatched(row)
+    return (alone.given, alone.output) if alone else (row.inputs[0], row.output)
+
+
+def _size_for_channels(row: Row) -> Extent:
+    """What an image without a batch counts beyond its multiply-adds: the second axis is taken for the channels."""
+    alone = unbatched(row)
+    if not alone or not row.macs or _whole(row):
+        return 0
+    each = alone.given[1] // getattr(layer_of(row), "groups", 1) * _taps(row)
+    padding = 4 * len(_kernel(row)) if alone.module[9:] in _TRANSPOSED else 0
+    return padding + prod(alone.output) * each - row.macs
+
+
+def _subclass(row: Row) -> Extent:
+    """What a subclass with a forward of its own counts: by its weight, and by what its calls put out."""
+    origin = row.node.origin
+    own = isinstance(row.node.layer, Parameter) and row.name.rpartition(".")[2] == "weight"
+    if origin is None or not own or origin.base == origin.modules[-1]:
+        return 0
+    name, weight = origin.base.removeprefix("torch.nn."), row.node.held[0].shape
+    if name in _BATCH_NORMS:
+        return 2 * sum(map(prod, origin.calls))
+    if name not in _WEIGHED:
+        return 0
+    each = exact_div(prod(weight), weight[1] if name in _TRANSPOSED else weight[0])
+    return sum(prod(output) * each + (4 * (len(weight) - 2) if name in _TRANSPOSED else 0) for output in origin.calls)
+
+
 def _transposed(row: Row) -> Extent:
+    if unbatched(row):
+        return 0
     x, layer = row.inputs[0], layer_of(row)
     each = exact_div(x[1], getattr(layer, "groups", 1)) * _taps(row)
     return 4 * (len(x) - 2) + prod(row.output) * each - row.macs
@@ -59,16 +101,16 @@ def _side(row: Row) -> int:
     """Elements that torchscan takes a window to have: the side, where the module was given one number."""
     origin = row.node.origin
     one_size = origin is not None and origin.one_size
-    return _kernel(row)[0] if one_size else _taps(row)
+    return _kernel(row)[-1] if one_size else _taps(row)
 
 
 def _averaged(row: Row) -> Extent:
-    return prod(row.output) * (_taps(row) + len(row.inputs[0]) - 3)
+    return prod(row.output) * (_taps(row) + len(_axes(row)[0]) - 3)
 
 
 def _window(row: Row) -> Extent:
     """Elements that torchscan takes a window of adaptive pooling to have."""
-    sizes = zip(row.inputs[0][2:], row.output[2:], strict=True)
+    sizes = zip(*(shape[2:] for shape in _axes(row)), strict=True)
     return prod(size // out if size % out == 0 else size % out + 1 for size, out in sizes)
 
 
@@ -108,7 +150,7 @@ CONVENTIONS = (
                 "adaptive average pooling, 1 an operation",
                 _module(
                     _layers("AdaptiveAvgPool"),
-                    lambda row: prod(row.output) * (_window(row) + len(row.inputs[0]) - 3),
+                    lambda row: prod(row.output) * (_window(row) + len(_axes(row)[0]) - 3),
                 ),
                 because="k - 1 additions and one division for each axis of the image, for windows of k elements that "
                 "are the input's size by the output's, or the remainder and one where that does not divide.",
@@ -123,6 +165,20 @@ CONVENTIONS = (
                 _module(_TRANSPOSED, _transposed),
                 because="A transposed convolution multiplies each input element with the kernel; here each output "
                 "element is taken to need the whole kernel, and four operations an axis are added for the padding.",
+                defect=True,
+            ),
+            Cause(
+                "image without a batch, its size taken for channels",
+                _size_for_channels,
+                because="A convolution's channels are read off the second axis; without a batch that is the height, "
+                "or the length.",
+                defect=True,
+            ),
+            Cause(
+                "subclass counted by its class",
+                _subclass,
+                because="A module whose class derives from a layer counts by that layer's formula, with the sizes it "
+                "puts out, whatever its own forward does.",
                 defect=True,
             ),
             Cause(

@@ -59,7 +59,15 @@ def classes_of(module: nn.Module) -> dict[str, tuple[str, ...]]:
     classes: dict[str, tuple[str, ...]] = {}
     for path, part in module.named_modules(remove_duplicate=False):
         outer = classes[path.rpartition(".")[0]] if path else ()
-        home = type(part).__module__
-        home = "torch.nn" if home.startswith("torch.nn.modules.") else home
-        classes[path] = (*outer, f"{home}.{type(part).__qualname__}")
+        classes[path] = (*outer, _named(type(part)))
     return classes
+
+
+def base_of(module: nn.Module) -> str:
+    """The nearest class of torch.nn that a module's class is or derives from."""
+    return next(name for name in map(_named, type(module).__mro__) if name.startswith("torch.nn."))
+
+
+def _named(cls: type) -> str:
+    home = "torch.nn" if cls.__module__.startswith("torch.nn.modules.") else cls.__module__
+    return f"{home}.{cls.__qualname__}"

@@ -32,7 +32,7 @@ from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, 
 from archcalc.nest import Role
 from archcalc.pytorch import modules, operations
 from archcalc.pytorch.observe import role_of, tensors
-from archcalc.pytorch.origins import ATTENTION, classes_of, function_name, how_called, order_of, ways_to
+from archcalc.pytorch.origins import ATTENTION, base_of, classes_of, function_name, how_called, order_of, ways_to
 from archcalc.pytorch.shadow import held_tensors, shadow_of
 
 SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
@@ -236,7 +236,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return node
         if isinstance(node.layer, Parameter | Unused):
             path = ".".join(node.blocks) if isinstance(node.layer, Parameter) else node.name
-            return replace(node, origin=replace(node.origin, calls=tuple(self.calls.get(path, ()))))
+            base = base_of(self.module.get_submodule(path)) if path in self.calls else ""
+            return replace(node, origin=replace(node.origin, calls=tuple(self.calls.get(path, ())), base=base))
         if node.origin.ways == 1 or node.origin.functions:
             return node
         part = self.module.get_submodule(node.name.partition(":")[0])
@@ -268,8 +269,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         label = f"{path}.{name.strip('_')}" if path else name.strip("_")
         calls = [operations.Call(name, inplace, tuple(args), kwargs, inputs, given, x) for x in outputs]
         functions = self._functions(name, inputs)
-        ways = self.ways[id(self.stack[-1][1])] if self.stack else 1
-        origin = Origin(self.classes[path], functions, self.called, ways=ways, worded=self.worded, call=self.call)
+        part = self.stack[-1][1] if self.stack else self.module
+        origin = Origin(
+            self.classes[path],
+            functions,
+            self.called,
+            one_size=isinstance(getattr(part, "kernel_size", None), int),
+            ways=self.ways[id(part)],
+            worded=self.worded,
+            call=self.call,
+        )
         if "attention" in functions[0]:
             origin = replace(origin, order=order_of(outputs[0]), dropout=self.dropout)
         node = self._add(label, self._checked(calls[0]), sources, outputs[0], path, origin=origin)
