@@ -43,6 +43,10 @@ DEFECTS = [
     pytest.param(nn.ConvTranspose2d(4, 6, 3, 2), (1, 4, 5, 5), 216 * 25, 216 * 121, id="transposed convolution"),
     pytest.param(Call(lambda x: x @ x), (5, 5), 125, 0, id="functional call"),
     pytest.param(MyConv(4, 6, 3), (1, 4, 5, 5), 216 * 9, 0, id="subclass"),
+    # 6·7·7 outputs by 9 of the height, taken for channels, by 3·3 taps
+    pytest.param(nn.Conv2d(4, 6, 3), (4, 9, 9), 216 * 49, 6 * 49 * 81, id="size of an image without a batch"),
+    # 7 units by 5 inputs and 7 of the state; each and a sum of 7 for 5 batches
+    pytest.param(nn.RNNCell(5, 7, bias=False), (5,), 84, 5 * (84 + 7), id="a single step"),
     # each call is counted by two hooks, and both parents take the sum: 2 calls of 25, four times
     pytest.param(Twice(), (1, 5), 50, 200, id="two parents"),
 ]

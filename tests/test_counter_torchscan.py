@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from archcalc.pytorch.counters import COUNTERS
-from tests.counted import Call, three_counts, unexplained
+from tests.counted import Call, OwnLinear, three_counts, unexplained
 
 count = COUNTERS["torchscan"]
 
@@ -22,6 +22,10 @@ DEFECTS = [
     # 4 channels by 6, 3·3 taps on 5·5 inputs; on 11·11 outputs, and 4 for each of two axes
     pytest.param(nn.ConvTranspose2d(4, 6, 3, 2), (1, 4, 5, 5), 216 * 25, 216 * 121 + 8, id="transposed convolution"),
     pytest.param(Call(lambda x: x @ x), (5, 5), 125, 0, id="functional call"),
+    # 6·7·7 outputs by 9 of the height, taken for channels, by 3·3 taps
+    pytest.param(nn.Conv2d(4, 6, 3), (4, 9, 9), 216 * 49, 6 * 49 * 81, id="size of an image without a batch"),
+    # 1·4 rows of 6 outputs by 9 features; the class puts out 4·4, which are counted by 9
+    pytest.param(OwnLinear(9, 6), (1, 4, 9), 4 * 54 + 16 * 6, 16 * 9, id="a subclass"),
     # 3 steps, 4 gates of 7 units, 5 inputs and 7 of the state
     pytest.param(nn.LSTM(5, 7), (3, 1, 5), 3 * 4 * 7 * 12, 0, id="LSTM"),
 ]

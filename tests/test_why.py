@@ -188,5 +188,20 @@ def test_causes_of_a_tool_that_failed_are_not_told(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("no such thing")
 
     monkeypatch.setattr("archcalc.pytorch.counters.fvcore.COUNTERS", (counters.Counter("fvcore", "fvcore", run),))
-    notes = why(Small(), X, ["fvcore"]).table().notes
-    assert notes == ("fvcore failed: fvcore could not count Small: RuntimeError: no such thing",)
+    found = why(Small(), X, ["fvcore"])
+    assert found.table().notes == (
+        "fvcore failed: fvcore could not count Small: RuntimeError: no such thing",
+        "No counter could count this module: nothing is explained.",
+    )
+    assert not found.ok
+
+
+def test_the_command_says_so_where_every_counter_fails(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: Any) -> Counted:
+        raise AssertionError
+
+    monkeypatch.setattr("archcalc.pytorch.counters.fvcore.COUNTERS", (counters.Counter("fvcore", "fvcore", run),))
+    ran = shell("why", "inception-reduced", "fvcore")
+    assert ran.status == 1
+    assert "AssertionError without a word" in ran.out
+    assert "nothing is explained" in ran.out

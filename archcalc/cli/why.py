@@ -22,7 +22,10 @@ def why(
     *,
     output: Output,
 ) -> None:
-    """Run other counters and explain each difference from our count to the last unit; exit with 1 if one is left."""
+    """Run other counters and explain each difference from our count to the last unit.
+
+    Exit with 1 if a difference is left, or if no counter could count.
+    """
     chosen = target.resolve()
     part = torch_part("why")
     with progress() as advance:

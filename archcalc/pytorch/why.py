@@ -94,8 +94,9 @@ class Why:
 
     @property
     def ok(self) -> bool:
-        """Whether every tool that ran is explained to the last unit."""
-        return all(one.ok for one in self.accounts if one.counted is not None)
+        """Whether a tool ran, and every one that did is explained to the last unit."""
+        ran = [one for one in self.accounts if one.counted is not None]
+        return bool(ran) and all(one.ok for one in ran)
 
     def table(self) -> Table:
         """A line for each tool with its number, and below it one for each cause of its difference from ours."""
@@ -182,6 +183,8 @@ class Why:
                 yield f"{one.tool} says it has no rule for {', '.join(one.counted.unsupported)}."
             if one.counted and one.counted.changed:
                 yield f"{one.tool} leaves in the module it counts (here a copy): {', '.join(one.counted.changed)}."
+        if not any(one.counted for one in self.accounts):
+            yield "No counter could count this module: nothing is explained."
         if self.uncounted:
             yield f"archcalc has no rule for {', '.join(self.uncounted)}."
 

@@ -73,7 +73,8 @@ class Counter:
             except Exception as error:
                 cause = error.__cause__ or error
                 reason = (str(cause).splitlines() or [""])[0]
-                message = f"{self.name} could not count {type(module).__name__}: {type(cause).__name__}: {reason}"
+                said = f"{type(cause).__name__}: {reason}" if reason else f"{type(cause).__name__} without a word"
+                message = f"{self.name} could not count {type(module).__name__}: {said}"
                 raise CheckError(message) from error
             changed = tuple(_changes(before, _state(twin)))
         return replace(counted, changed=changed, tool=self.name, version=self.version or "")
