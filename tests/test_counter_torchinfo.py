@@ -38,6 +38,23 @@ class Held(nn.Module):
         return self.other(self.one(x))  # type: ignore[no-any-return]
 
 
+class Listed(nn.Module):
+    """A layer that runs in one module, at some depth, and is held by a list as well."""
+
+    def __init__(self, deep: bool, first: bool = False) -> None:
+        super().__init__()
+        linear = nn.Linear(5, 5, bias=False)
+        block = nn.Sequential(linear, nn.Tanh()) if deep else linear
+        if first:
+            self.all = nn.ModuleList([block])
+        self.run = nn.Sequential(nn.Sequential(block, nn.ReLU()))
+        if not first:
+            self.all = nn.ModuleList([block])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)  # type: ignore[no-any-return]
+
+
 # (module, input, MACs executed, what torchinfo says)
 DEFECTS = [
     # 4 channels by 6, 3·3 taps on 5·5 inputs; on 11·11 outputs
@@ -68,7 +85,14 @@ def test_a_table_counts_as_if_it_were_multiplied() -> None:
 
 @pytest.mark.parametrize(
     ("module", "params", "theirs"),
-    [(Held(False), 25, 75), (Held(True), 25, 50), (Shared(), 50, 50), (Tied(), 182, 182)],
+    [
+        (Held(False), 25, 75),
+        (Held(True), 25, 50),
+        (Listed(False), 25, 50),
+        (Listed(True), 25, 50),
+        (Shared(), 50, 50),
+        (Tied(), 182, 182),
+    ],
 )
 def test_parameters(module: nn.Module, params: int, theirs: int) -> None:
     x = torch.ones(3, 5)
@@ -79,3 +103,6 @@ def test_parameters(module: nn.Module, params: int, theirs: int) -> None:
 def test_a_module_that_two_hold_is_explained() -> None:
     assert remainders("torchinfo", Held(False), torch.ones(3, 5)) == (0, 0)
     assert remainders("torchinfo", Held(True), torch.ones(3, 5)) == (0, 0)
+    for deep in (False, True):
+        for first in (False, True):
+            assert remainders("torchinfo", Listed(deep, first), torch.ones(3, 5)) == (0, 0)

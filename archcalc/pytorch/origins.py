@@ -2,6 +2,7 @@
 
 import dis
 from collections import Counter
+from collections.abc import Collection
 from functools import cache
 from types import FrameType
 from typing import Any
@@ -52,6 +53,23 @@ def ways_to(module: nn.Module) -> Counter[int]:
         ways[id(part)] += 1
         waiting += part.children()
     return ways
+
+
+def parents_beside(module: nn.Module, part: nn.Module, ran: Collection[int]) -> int:
+    """Of a part that several modules hold, how many of them ran (by id) beside the root.
+
+    Where its last path leads through one that did not run, those that hold it and lie not on that path.
+    """
+    parts = dict(module.named_modules(remove_duplicate=False))
+    last = {id(one): parts[path.rpartition(".")[0]] for path, one in parts.items() if path}
+    chain = [part]
+    while chain[-1] is not module:
+        chain.append(last[id(chain[-1])])
+    if all(id(one) in ran for one in chain):
+        holding = [one for one in module.modules() if id(one) in ran and part in one.children()]
+        return len(holding) - (module in holding) if len(holding) > 1 else 0
+    around = [one for one in module.modules() if id(one) in ran and one not in chain and part in one.modules()]
+    return sum(not any(other is not one and other in one.modules() for other in around) for one in around)
 
 
 def classes_of(module: nn.Module) -> dict[str, tuple[str, ...]]:

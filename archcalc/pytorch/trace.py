@@ -32,7 +32,16 @@ from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, 
 from archcalc.nest import Role
 from archcalc.pytorch import modules, operations
 from archcalc.pytorch.observe import role_of, tensors
-from archcalc.pytorch.origins import ATTENTION, base_of, classes_of, function_name, how_called, order_of, ways_to
+from archcalc.pytorch.origins import (
+    ATTENTION,
+    base_of,
+    classes_of,
+    function_name,
+    how_called,
+    order_of,
+    parents_beside,
+    ways_to,
+)
 from archcalc.pytorch.shadow import held_tensors, shadow_of
 
 SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
@@ -241,9 +250,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if node.origin.ways == 1 or node.origin.functions:
             return node
         part = self.module.get_submodule(node.name.partition(":")[0])
-        holding = [one for one in self.module.modules() if id(one) in self.ran and part in one.children()]
-        beside = len(holding) - (self.module in holding) if len(holding) > 1 else 0
-        return replace(node, origin=replace(node.origin, parents=beside))
+        return replace(node, origin=replace(node.origin, parents=parents_beside(self.module, part, self.ran)))
 
     def _operation(
         self,
