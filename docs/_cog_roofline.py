@@ -31,7 +31,7 @@ def calibration_grid() -> None:
 
 
 def rooflines() -> None:
-    """Every results file of `archcalc roofline`, a line for each network and device."""
+    """Every results file of `archcalc roofline`, a line for each network, machine by machine."""
     headers = ("network", "input", "dtype", "MACs a byte", "attainable GMAC/s", "achieved GMAC/s", "share of ceiling")
     _machines("roofline", headers, _roofline_cells)
 
@@ -65,17 +65,18 @@ def _forecast_cells(one: dict[str, Any]) -> tuple[Cell, ...]:
 
 
 def _machines(kind: str, headers: tuple[str, ...], cells: Any) -> None:
-    files = sorted(RESULTS.glob(f"{kind}-*.json"))
-    if not files:
-        print("None yet.")
-    for file in files:
-        records = json.loads(file.read_text(encoding="utf-8"))
-        facts = records[0]["environment"]
-        print(
-            f"**{facts['device_name']}**: {facts['device']}, {facts['threads']} CPU threads, torch {facts['torch']}.\n"
-        )
+    machines: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(RESULTS.glob(f"{kind}-*.json")):
+        for record in json.loads(file.read_text(encoding="utf-8")):
+            facts = record["environment"]
+            told = f"{facts['device']}, {facts['threads']} CPU threads, torch {facts['torch']}"
+            machines.setdefault(f"**{facts['device_name']}**: {told}.", []).append(record)
+    for machine, records in machines.items():
+        print(f"{machine}\n")
         rows = [
             (one["network"], units.shape(one["input"]), one["environment"]["dtype"], *cells(one)) for one in records
         ]
         columns = tuple(Column(header, "left" if i < 3 else "right") for i, header in enumerate(headers))
         print(Table("", columns, tuple(rows)).to_markdown())
+    if not machines:
+        print("None yet.")
