@@ -117,9 +117,7 @@ def pixels(report: Report) -> dict[str, Pixels]:
             f"which pixels an output sees takes an input of whole numbers, not {units.shape(report.input)}"
         )
     if _too_large(report):
-        raise InputError(
-            f"{report.title} has too many pixels and outputs to follow each"
-        )
+        raise InputError(f"{report.title} has too many pixels and outputs to follow each")
     known: dict[str, Pixels] = {}
     for row in report.rows:
         known[row.name] = _image(row) if not row.sources else _seen(row, [known[name] for name in row.node.inputs])

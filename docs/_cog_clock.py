@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,13 @@ def theory_against_clock() -> None:
         )
         columns = [Column(name, "left") for name in ("what changes", "from", "to")]
         columns += map(Column, ("MACs an image", "time an image", "IQR", "the first to itself", "IQR"))
-        rows = [(what if not i else None, *_cells(one)) for what, same in groupby(record["pairs"], _what)
-                for i, one in enumerate(same)]  # fmt: skip
+        pairs = record["pairs"]
+        rows = [
+            (None if i else what, *_cells(one))
+            for what in dict.fromkeys(one["what"] for one in pairs)
+            for i, one in enumerate(one for one in pairs if one["what"] == what)
+        ]
         print(Table("", tuple(columns), tuple(rows)).to_markdown())
-
-
-def _what(one: dict[str, Any]) -> str:
-    return str(one["what"])
 
 
 def _cells(one: dict[str, Any]) -> tuple[str, ...]:
@@ -55,8 +54,8 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _label(side: dict[str, Any]) -> str:
-    ways = [f"`{choice}`" for choice in side["choices"]]
+    ways = list(side["choices"])
     ways += [f"batch {side['batch']}"] if side["batch"] > 1 else []
     ways += [side["dtype"]] if side["dtype"] != "float32" else []
     ways += [name for key, name in WAYS.items() if side[key]]
-    return ", ".join([f"`{side['network']}`", *ways])
+    return ", ".join([side["network"], *ways])
