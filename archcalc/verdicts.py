@@ -208,7 +208,8 @@ def _text(figure: Figure, value: Value) -> str:
     )
     if figure.kilo == 1000 or isinstance(bare, tuple):
         return said
-    return f"{said} = {units.count(figure.kilo)}·{float(Fraction(bare) / figure.kilo):.6g}"
+    unit, written = (figure.kilo**2, "²") if figure.printed.endswith("MB") else (figure.kilo, "")
+    return f"{said} = {units.count(figure.kilo)}{written}·{float(Fraction(bare) / unit):.6g}"
 
 
 def typed(value: object) -> str:

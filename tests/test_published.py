@@ -4,11 +4,11 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from fractions import Fraction
-from itertools import groupby
+from itertools import chain, combinations, groupby, pairwise
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from archcalc.errors import InputError, UnknownNameError
 from archcalc.printed import Match, read, read_several
 from archcalc.verdicts import Judged, judge, typed
 from archcalc.zoo.figures import TORCHVISION, Cause, Conflict, Figure, figures, of, plain, report, total
+from archcalc.zoo.figures.googlenets import BRANCHES, MODULES, Module
 from archcalc.zoo.registry import FAMILIES, find
 
 RECORDS = list(csv.DictReader((Path(__file__).parent / "published.csv").read_text(encoding="utf-8").splitlines()))
@@ -99,17 +100,38 @@ BODY = (
     *(((512, 512, 14),) * 5),
     *((512, 1024, 7), (1024, 1024, 7)),
 )
+READ_AND_WRITTEN = (150_528 + 13_547_520 + 1_530_368 + 9_192) + (
+    150_528
+    + (3_211_264 + 1_605_632 + 2 * 802_816 + 2 * 401_408 + 2 * 100_352)
+    + (802_816 + 401_408 + 200_704 + 100_352)
+    + (25_088 + 4_096 + 4_096)
+)
 CAUSES = {
     # figure 2 of the paper: 224·224·3, though 55×55 outputs need 227; 55·48·96 in place of 55·55·96
     ("alexnet", "150,528"): 224 * 224 * 3,
     ("alexnet", "253,440"): 55 * 48 * 96,
     # C1 28·28·6·26, S2 14·14·6·5, C3 10·10·(60·25 + 16), S4 5·5·16·5, C5 120·401, F6 84·121, output 10·84
     ("lenet5", "341k"): 122_304 + 5_880 + 151_600 + 2_000 + 48_120 + 10_164 + 840,
+    # the table's volumes (input, convolutions, pools, fc) and what convolutions and fc read: the input, what each
+    # convolution puts out that no pool follows, four pools, and pool5, fc6, fc7
+    ("vgg16", "24M"): READ_AND_WRITTEN,
+    ("vgg16", "96MB"): 4 * 24_000_000,
+    ("vgg16", "93MB"): 4 * READ_AND_WRITTEN,
     # 28·28·(256·(64 + 64 + 128 + 64) + 9·64·192 + 25·64·96) and once more 28·28·9·64·192
     ("inception-reduced", "358M"): 784 * (256 * 320 + 9 * 64 * 192 + 25 * 64 * 96) + 784 * 9 * 64 * 192,
     ("googlenet", "2.7K"): 7 * 7 * 3 * 8 + 24 * 64 + 64,
     ("googlenet", "34M"): 112 * 112 * (7 * 7 * 3 * 8 + 24 * 64),
     ("googlenet", "380K"): 256 * (128 + 128 + 32 + 64) + 9 * 128 * 192 + 25 * 32 * 96 + 640,
+    ("googlenet", "364K"): 480 * (160 + 96 + 24 + 64) + 9 * 96 * 208 + 25 * 24 * 48,
+    ("googlenet", "437K"): 512 * (192 + 112 + 16 + 64) + 9 * 112 * 224 + 25 * 16 * 64,
+    ("googlenet", "54M"): 7 * 7 * 1072 * 1024,
+    # of 14·14 a pooling that does not round up leaves (14 − 3)//2 + 1 = 6 a side
+    ("googlenet", "1550 million"): 118_013_952
+    + 359_661_568
+    + 784 * (163_328 + 388_096)
+    + 196 * (375_552 + 448_512 + 509_440 + 604_672 + 867_328)
+    + 36 * (1_042_432 + 1_442_816)
+    + 1_024_000,
     # (112 − 3)//2 + 1 = 55, then 27, 13, 6
     ("googlenet", "1.43G"): 112**2 * 9_408
     + 55**2 * 114_688
@@ -156,25 +178,11 @@ CAUSES = {
     ),
 }
 CONFLICTS = {
-    # all volumes of the table: input, convolutions, pools, fc
-    ("vgg16", "24M"): 150_528 + 13_547_520 + 1_530_368 + 9_192,
-    ("vgg16", "96MB"): 4 * 15_237_608,
-    ("vgg16", "93MB"): 4 * 15_237_608,
-    ("googlenet", "364K"): 480 * (192 + 96 + 16 + 64) + 9 * 96 * 208 + 25 * 16 * 48,
-    ("googlenet", "437K"): 512 * (160 + 112 + 24 + 64) + 9 * 112 * 224 + 25 * 24 * 64,
     ("googlenet", "463K"): 512 * (128 + 128 + 24 + 64) + 9 * 128 * 256 + 25 * 24 * 64,
     ("googlenet", "580K"): 512 * (112 + 144 + 32 + 64) + 9 * 144 * 288 + 25 * 32 * 64,
     ("googlenet", "840K"): 528 * (256 + 160 + 32 + 128) + 9 * 160 * 320 + 25 * 32 * 128,
     ("googlenet", "1072K"): 832 * (256 + 160 + 32 + 128) + 9 * 160 * 320 + 25 * 32 * 128,
     ("googlenet", "1388K"): 832 * (384 + 192 + 48 + 128) + 9 * 192 * 384 + 25 * 48 * 128,
-    ("googlenet", "54M"): 49 * (832 * (256 + 160 + 32 + 128) + 9 * 160 * 320 + 25 * 32 * 128),
-    # conv1 dense, 112·112·64·147; the rest of the table as printed, 5a corrected
-    ("googlenet", "1550 million"): 118_013_952
-    + 359_661_568
-    + 784 * (163_328 + 388_096)
-    + 196 * (375_552 + 448_512 + 509_440 + 604_672 + 867_328)
-    + 49 * (1_042_432 + 1_442_816)
-    + 1_024_000,
 }
 
 
@@ -185,6 +193,34 @@ def test_errata_are_these_and_no_others() -> None:
         if figure.erratum:
             found[type(figure.erratum)][figure.network, figure.printed] = explained(figure, figure.erratum)
     assert found == {Cause: CAUSES, Conflict: CONFLICTS}
+
+
+def exchanges(one: Module, other: Module) -> Iterator[tuple[str, ...]]:
+    """The branches that two rows of GoogLeNet's table 1 can exchange."""
+    differing = [
+        branch
+        for branch, mine, theirs in zip(BRANCHES, one.filters.split(", "), other.filters.split(", "), strict=True)
+        if mine != theirs
+    ]
+    return chain.from_iterable(combinations(differing, size) for size in range(1, len(differing) + 1))
+
+
+def test_one_exchange_of_filters_gives_the_parameters_of_two_rows_and_their_operations() -> None:
+    def gives(module: Module, other: Module, branches: tuple[str, ...]) -> bool:
+        weights = plain(module.exchanged(other, branches))
+        assert isinstance(weights, int)
+        return read(module.params, 1024, whole=True).match(Fraction(weights)) is not None
+
+    found = [
+        (name, branches)
+        for (name, one), other in pairwise(MODULES.items())
+        for branches in exchanges(one, other[1])
+        if gives(one, other[1], branches) and gives(other[1], one, branches)
+    ]
+    assert found == [("4a", ("conv1x1", "reduce5x5"))]
+    # at 14·14 positions: 73.23 and 87.81 million, printed 73M and 88M
+    assert read("73M", whole=True).match(Fraction(196 * 373_632)) == Match("rounds to it", 2)
+    assert read("88M", whole=True).match(Fraction(196 * 448_000)) == Match("rounds to it", 2)
 
 
 @pytest.mark.parametrize("one", [one for one in EVERY if one.figure.source == TORCHVISION], ids=told)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from archcalc.analysis import Report
-from archcalc.working import Worked, group, summand, worked
+from archcalc.working import Worked, summand, worked
 from archcalc.zoo.figures import (
     Amount,
     Cause,
@@ -44,6 +44,12 @@ class Module(NamedTuple):
         maps = int(self.before.split("×")[2])
         ones = worked(one) + reduce3 + reduce5 + projection
         return worked(maps) * ones + worked(9) * reduce3 * three + worked(25) * reduce5 * five
+
+    def exchanged(self, other: Module, branches: tuple[str, ...]) -> Worked:
+        """Weights if these branches had the filters that the other row prints."""
+        own, others = self.filters.split(", "), other.filters.split(", ")
+        filters = (others[i] if branch in branches else own[i] for i, branch in enumerate(BRANCHES))
+        return self._replace(filters=", ".join(filters)).weights()
 
     def macs(self) -> Worked:
         """MACs by these weights, one for each at every position of the printed output."""
@@ -99,6 +105,21 @@ def separable_macs(report: Report) -> Worked:
     return worked(worked(height) * width * separable(report))
 
 
+def exchange(name: str, other: str) -> Cause:
+    """Parameters of a module whose 1×1 filters and those of its 5×5 reduction are another row's."""
+    return Cause(
+        f"its filters of 1×1 and of the 5×5 reduction exchanged with those of {other}",
+        lambda _: MODULES[name].exchanged(MODULES[other], ("conv1x1", "reduce5x5")),
+    )
+
+
+def at_positions(name: str) -> Worked:
+    """MACs of a module by the parameters printed in its row, one for each at every position."""
+    module = MODULES[name]
+    height, width, _ = map(int, module.output.split("×"))
+    return worked(height) * width * summand(int(module.params[:-1]) * K)
+
+
 def second(count: str) -> Amount:
     """A count of the 1×1 and the 3×3 convolution between the first two poolings."""
     return lambda report: sum(getattr(report[name], count) for name in ("reduce2", "conv2"))
@@ -110,25 +131,19 @@ def column(printed: dict[str, str], unit: int) -> Worked:
     return sum(rest, start=first)
 
 
-def by_filters() -> Worked:
-    """MACs of the network by all that Table 1 prints of its shapes."""
-    first = worked(112) * 112 * 64 * group(worked(7) * 7 * 3)
-    conv2 = worked(56) * 56 * (worked(64) * 64 + worked(9) * 64 * 192)
-    parts = [first, conv2, *(module.macs() for module in MODULES.values()), worked(1024) * 1000]
-    head, *rest = (summand(part.value) for part in parts)
-    return sum(rest, start=head)
+def pooled_down(first: int) -> Amount:
+    """MACs where from this pooling on the half windows at the end are cut off."""
 
+    def macs(report: Report) -> Worked:
+        side = int(report["conv1"].output[2])
+        parts = worked(side) * side * summand(report["conv1"].weights)
+        for pooling, names in enumerate(STAGES):
+            side = (side - 3) // 2 + 1 if pooling >= first else side // 2
+            weights = sum(of_block(name, "weights")(report) for name in names)
+            parts += worked(side) * side * summand(weights)
+        return parts + summand(report["fc"].weights)
 
-def pooled_down(report: Report) -> Worked:
-    """MACs on the maps that are left where the half windows at the end of each pooling are cut off."""
-    side = worked(int(report["conv1"].output[2]))
-    parts = side * side * summand(report["conv1"].weights)
-    pooled = side.value
-    for names in STAGES:
-        pooled = (pooled - 3) // 2 + 1
-        weights = sum(of_block(name, "weights")(report) for name in names)
-        parts += worked(pooled) * pooled * summand(weights)
-    return parts + summand(report["fc"].weights)
+    return macs
 
 
 def without_scales(report: Report) -> Worked:
@@ -139,10 +154,13 @@ def without_scales(report: Report) -> Worked:
 
 PARAMS_COLUMN = OTHER_PARAMS | {name: module.params for name, module in MODULES.items()}
 OPERATIONS_COLUMN = OTHER_OPERATIONS | {name: module.operations for name, module in MODULES.items()}
-PARAMS_ERRATA = {"3b": Cause("its biases counted too", with_biases("3b"))} | {
-    name: Conflict(FILTERS, MODULES[name].weights) for name in ("4a", "4b", "4c", "4d", "4e", "5a", "5b")
+PARAMS_ERRATA: dict[str, Cause | Conflict] = {
+    "3b": Cause("its biases counted too", with_biases("3b")),
+    "4a": exchange("4a", "4b"),
+    "4b": exchange("4b", "4a"),
+    **{name: Conflict(FILTERS, MODULES[name].weights) for name in ("4c", "4d", "4e", "5a", "5b")},
 }
-OPERATIONS_ERRATA = {"5a": Conflict(FILTERS, MODULES["5a"].macs)}
+OPERATIONS_ERRATA = {"5a": Cause("the parameters printed in its row, an erratum", lambda _: at_positions("5a"))}
 SEPARABLE = "a separable 7×7 with 8 filters for each colour in place of a dense one"
 
 FIGURES: tuple[Figure, ...] = (
@@ -241,7 +259,12 @@ FIGURES: tuple[Figure, ...] = (
         "googlenet",
         "Howard et al. 2017, MobileNets, table 8",
         "multiply-adds",
-        ("MACs", "1550 million", total("macs"), Conflict("the shapes and filters of the paper's table 1", by_filters)),
+        (
+            "MACs",
+            "1550 million",
+            total("macs"),
+            Cause("maps of 6 a side at the end, as a last pooling that does not round up leaves", pooled_down(3)),
+        ),
     ),
     *table(
         "googlenet",
@@ -253,7 +276,7 @@ FIGURES: tuple[Figure, ...] = (
             "MACs",
             "1.43G",
             total("macs"),
-            Cause("maps of 55, 27, 13, 6 a side, as poolings that do not round up leave", pooled_down),
+            Cause("maps of 55, 27, 13, 6 a side, as poolings that do not round up leave", pooled_down(0)),
         ),
     ),
     *torchvision({"googlenet-torchvision": ("6,624,904", "1.498G")}),

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from fractions import Fraction
 
 from archcalc.analysis import Report, analyze
-from archcalc.extents import prod
 from archcalc.graph import Network
 from archcalc.layers import Conv2d
 from archcalc.working import Worked, summand, worked
 from archcalc.zoo.figures import (
     Amount,
-    Conflict,
+    Cause,
     Figure,
     by_layer,
+    elements,
     keras,
     of_kind,
     report,
@@ -75,18 +73,18 @@ def per_square(kernel: int, times: int) -> Amount:
     return lambda _: Fraction(stack(kernel, times).total.weights, CHANNELS**2)
 
 
-def listed(volumes: Mapping[str, str]) -> Worked:
-    """The sum of volumes as they are printed."""
-    first, *rest = (summand(prod(map(int, re.findall(r"\d+", volume)))) for volume in volumes.values())
-    return sum(rest, start=first)
-
-
 def four_bytes(elements: int) -> Worked:
     """Bytes of as many 32-bit numbers."""
     return worked(4) * summand(elements)
 
 
-IN_BYTES = Conflict("the volumes listed above it", lambda: four_bytes(listed(VOLUMES | VECTORS).value))
+def read_too(report: Report) -> Worked:
+    """Outputs of all layers, and once more those that a convolution or a fully connected layer reads."""
+    reads = (elements(source) for row in report if row.kind in ("Conv2d", "Linear") for source in row.sources)
+    return summand(report.total.activations) + summand(sum(reads))
+
+
+READ_TOO = "what each layer with weights reads counted once more"
 
 FIGURES: tuple[Figure, ...] = (
     *(
@@ -124,24 +122,30 @@ FIGURES: tuple[Figure, ...] = (
         "vgg16",
         SLIDES,
         "outputs of all layers",
-        (
-            "memory",
-            "24M",
-            total("activations"),
-            Conflict("the volumes listed above it", lambda: listed(VOLUMES | VECTORS)),
-        ),
+        ("memory", "24M", total("activations"), Cause(READ_TOO, read_too)),
     ),
     *table(
         "vgg16",
         SLIDES,
         "4 bytes an output",
-        ("bytes of memory", "96MB", lambda report: four_bytes(report.total.activations), IN_BYTES),
+        (
+            "bytes of memory",
+            "96MB",
+            lambda report: four_bytes(report.total.activations),
+            Cause("the 24M printed before it, an erratum", lambda _: four_bytes(24_000_000)),
+        ),
     ),
     *table(
         "vgg16",
         "CS231n notes, convolutional networks",
-        "4 bytes an output",
-        ("bytes of memory", "93MB", lambda report: four_bytes(report.total.activations), IN_BYTES),
+        "4 bytes an output, MB are 2^20 bytes",
+        (
+            "bytes of memory",
+            "93MB",
+            lambda report: four_bytes(report.total.activations),
+            Cause(READ_TOO, lambda report: four_bytes(int(read_too(report).value))),
+        ),
+        kilo=1024,
     ),
     *table(
         "vgg16",
