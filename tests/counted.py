@@ -123,6 +123,17 @@ class Attend(nn.Module):
         return self.attention(x, x, x, need_weights=self.weights)[0]  # type: ignore[no-any-return]
 
 
+class Trained(nn.Module):
+    """A trained weight, of which PyTorch lays the other factor of a product out otherwise."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor @ x + torch.matmul(self.factor, x)
+
+
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
     return a @ b
 
@@ -137,6 +148,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Shapes]] = {
     "@ stretched": (_matmul, ((4, 5), (3, 5, 6))),
     "@ stretched 4-D": (_matmul, ((2, 1, 4, 5), (2, 3, 5, 6))),
     "@ vector": (_matmul, ((4, 5), (5,))),
+    "@ vector strided": (lambda x, v: x.transpose(1, 2) @ v, ((3, 5, 4), (5,))),
     "@ vector 3-D": (_matmul, ((3, 4, 5), (5,))),
     "vector @": (_matmul, ((5,), (5, 6))),
     "vector @ 3-D": (_matmul, ((5,), (2, 5, 6))),
@@ -325,6 +337,10 @@ def _layers() -> Iterator[tuple[str, nn.Module, Shapes]]:
         yield f"encoder {options}", nn.TransformerEncoderLayer(8, 2, 16, **options), ((3, 2, 8),)
     yield "frozen encoder", nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).requires_grad_(False), ((3, 2, 8),)
     yield "decoder", nn.TransformerDecoderLayer(8, 2, 16), ((3, 2, 8), (4, 2, 8))
+    for sizes in ((6, 5), (5,), (2, 6, 5)):
+        yield f"trained {sizes}", Trained(*sizes), ((2, 5, 7),)
+        strided = nn.Sequential(Call(lambda x: x.transpose(1, 2)), Trained(*sizes))
+        yield f"trained {sizes}, strided", strided, ((2, 7, 5),)
     yield "Shared", Shared(), ((3, 5),)
     yield "Tied", Tied(), ((3, 5),)
 

@@ -113,6 +113,34 @@ def run_by(row: Row) -> str:
     return "" if unbatched else name
 
 
+def same_call(one: Row, other: Row) -> bool:
+    """Whether one call of a function runs both rows."""
+    a, b = one.node.origin, other.node.origin
+    return a is not None and b is not None and bool(a.functions) and (a.functions, a.call) == (b.functions, b.call)
+
+
+_MOVES = ("view", "_unsafe_view", "clone", "expand", "unsqueeze", "transpose", "t")
+
+
+def matmul_by_sizes(row: Row) -> Extent:
+    """Elements of a matmul's first operand times the last size of its second: what tools take for its MACs.
+
+    That is wrong where one is repeated for the other's batch, or is a vector. Where the first is a vector or a matrix
+    that is trained, PyTorch lays the second out as one matrix, transposed, and multiplies that with the first.
+    """
+    branches = []
+    for source in row.sources:
+        kinds = set()
+        while source.kind in _MOVES and same_call(source, row):
+            kinds.add(source.kind)
+            source = source.sources[0]
+        branches.append((source.output, kinds))
+    (first, of_first), (second, of_second) = branches[0], branches[-1]
+    if "t" in of_second or (row.kind == "mv" and "transpose" in of_first):
+        first, second = second, first
+    return prod(first) * second[-1]
+
+
 def tied(row: Row) -> Extent:
     """Elements of a module's parameters that are those of another module too, which has counted them."""
     if not module(row) or ":" in row.name:

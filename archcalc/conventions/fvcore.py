@@ -7,10 +7,8 @@ What no cause says: results that nothing reads are not in the graph, and count 0
 ("abc,adc->adb"), which fvcore knows by heart, are not rounded; of an einsum of three operands the sum is.
 """
 
-from collections.abc import Iterator
-
 from archcalc.analysis import Row
-from archcalc.conventions.base import Cause, Convention, function, functions, layer_of, of
+from archcalc.conventions.base import Cause, Convention, function, functions, layer_of, matmul_by_sizes, of
 from archcalc.extents import Extent, prod
 
 _SEEN = {
@@ -88,19 +86,7 @@ def _others(row: Row) -> Extent:
 
 
 def _broadcast(row: Row) -> Extent:
-    """What the first operand's own size leaves out: it was repeated for each matrix of the second."""
-    if function(row) != "matmul" or row.kind != "bmm":
-        return 0
-    first = next(_before(row.sources[0]), None)
-    return 0 if first is None else prod(first) * row.output[-1] - row.macs
-
-
-def _before(row: Row) -> Iterator[tuple[Extent, ...]]:
-    """The shape that matmul expanded, where it did."""
-    while function(row) == "matmul" and row.kind in ("view", "_unsafe_view", "clone", "expand"):
-        if row.kind == "expand":
-            yield row.inputs[0]
-        row = row.sources[0]
+    return matmul_by_sizes(row) - row.macs if function(row) == "matmul" and row.macs else 0
 
 
 def _einsum(row: Row) -> Extent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import Amount, Cause, functions, layer_of
+from archcalc.conventions.base import Amount, Cause, functions, layer_of, matmul_by_sizes
 from archcalc.extents import Extent, exact_div, prod
 from archcalc.layers import Conv1d, Conv2d, Conv3d
 from archcalc.layers.base import ints
@@ -37,15 +37,7 @@ def calls(row: Row, names: Collection[str]) -> bool:
 
 def stretched(row: Row) -> Extent:
     """What elements of the first times columns of the second are beyond a matmul's MACs, where one is stretched."""
-    if row.kind in ("mv", "dot"):
-        return row.macs * (row.inputs[-1][0] - 1)  # columns of a vector are its elements
-    if row.kind not in ("mm", "bmm"):
-        return 0
-    source = row.sources[0]
-    while source.kind in ("view", "_unsafe_view", "clone") and functions(source) == functions(row):
-        source = source.sources[0]
-    repeated = source.kind == "expand" and functions(source) == functions(row)
-    return (prod(source.inputs[0]) - prod(source.output)) * row.output[-1] if repeated else 0
+    return matmul_by_sizes(row) - row.macs if row.macs else 0
 
 
 def further_ways(amount: Amount) -> Amount:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import functions, modules
+from archcalc.conventions.base import functions, modules, same_call
 from archcalc.extents import Shape
 
 _FUNCTIONS = {
@@ -54,7 +54,7 @@ def _given(row: Row) -> Shape:
     source = row
     while functions(source) == functions(row) or (functions(source) and functions(source)[0] in _BEFORE):
         before = source.sources[0]
-        if not _same_module(before, row) or (functions(before) == functions(row) and not _same_call(before, row)):
+        if not _same_module(before, row) or (functions(before) == functions(row) and not same_call(before, row)):
             return source.inputs[0]
         source = before
     return source.output
@@ -62,8 +62,3 @@ def _given(row: Row) -> Shape:
 
 def _same_module(one: Row, other: Row) -> bool:
     return bool(functions(one)) and one.node.blocks == other.node.blocks
-
-
-def _same_call(one: Row, other: Row) -> bool:
-    a, b = one.node.origin, other.node.origin
-    return a is not None and b is not None and a.call == b.call
