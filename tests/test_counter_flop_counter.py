@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from archcalc import analyze, trace
 from archcalc.pytorch.counters import COUNTERS
@@ -14,10 +14,16 @@ def test_small_modules_of_every_kind_and_networks() -> None:
     assert of_small_modules("torch") == {}
 
 
+def _by_groups(x: Tensor, weights: Tensor) -> Tensor:
+    ends = torch.tensor([2, 5], dtype=torch.int32)
+    return torch._grouped_mm(x.bfloat16(), weights.bfloat16(), offs=ends)  # type: ignore[no-any-return]
+
+
 # (module, inputs, MACs, what FlopCounterMode says)
 NOT_SEEN = [
     pytest.param(Call(torch.mv), ((4, 5), (5,)), 20, id="matrix and vector"),
     pytest.param(Call(torch.dot), ((5,), (5,)), 5, id="two vectors"),
+    pytest.param(Call(_by_groups), ((5, 8), (2, 8, 16)), 5 * 8 * 16, id="rows in groups"),
     # 2·6·4·3 products with the first, 2·6·4 with the second
     pytest.param(nn.Bilinear(3, 4, 6), ((2, 3), (2, 4)), 144 + 48, id="bilinear"),
 ]

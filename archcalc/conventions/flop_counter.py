@@ -15,6 +15,11 @@ CONVENTIONS = (
                 "It has formulas for products of two matrices; a matrix times a vector is another operation.",
             ),
             Cause(
+                "products by groups of rows not seen",
+                of("grouped_mm", lambda row: -row.macs),
+                "It has no formula for torch's grouped_mm, by which experts multiply the rows that are theirs.",
+            ),
+            Cause(
                 "bilinear layers not seen",
                 of("Bilinear", lambda row: -row.macs),
                 "It has no formula for the operation that runs a bilinear layer.",

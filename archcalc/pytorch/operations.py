@@ -13,6 +13,7 @@ from archcalc.layers.operation import (
     Bags,
     Baked,
     Elementwise,
+    Expand,
     Functional,
     GroupedMatMul,
     MatMul,
@@ -25,6 +26,7 @@ from archcalc.layers.operation import (
     Scattered,
     Select,
     Slice,
+    Stack,
     Unbatched,
     Uncounted,
     WeightNorm,
@@ -414,7 +416,7 @@ def _permute(call: Call) -> Layer:
     return Permute(call.name, tuple(dims))
 
 
-_VIEWS = {"expand", "as_strided", "diagonal", "unfold", "view_as_real", "view_as_complex"}
+_VIEWS = {"as_strided", "diagonal", "unfold", "view_as_real", "view_as_complex"}
 """Operations without a layer of their own that put out a view."""
 
 
@@ -466,6 +468,25 @@ def _pad(call: Call) -> Layer:
     return Pad(call.name, tuple(after - before for before, after in pairs))
 
 
+@operation(*(f"{mode}_pad{rank}d" for mode in ("reflection", "replication") for rank in (1, 2, 3)))
+def _edge_pad(call: Call) -> Layer:
+    mode, _, rank = call.name.partition("_pad")
+    return KINDS[f"{mode.capitalize()}Pad{rank}"](tuple(call.args[1]))  # type: ignore[call-arg]
+
+
+@operation("expand")
+def _expand(call: Call) -> Layer:
+    """Axes that keep their size keep the input's; what an axis of one is stretched to is baked in."""
+    after = tuple(call.output.shape)
+    before = (None,) * (len(after) - len(call.given[0])) + call.given[0]
+    return Expand("expand", tuple(None if x == y else y for x, y in zip(before, after, strict=True)))
+
+
+@operation("stack")
+def _stack(call: Call) -> Layer:
+    return Stack("stack", call.argument(1, "dim", 0) % call.output.ndim)
+
+
 @operation("index_put", "_unsafe_index_put")
 def _index_put(call: Call) -> Layer:
     return unknown(call) if call.argument(3, "accumulate", False) else _alike(call)
@@ -509,9 +530,8 @@ def _glu(call: Call) -> Layer:
 
 
 _MOVES = (
-    *("expand", "index", "gather", "stack", "take", "repeat", "index_select", "masked_select", "unfold", "im2col"),
+    *("index", "gather", "take", "repeat", "index_select", "masked_select", "unfold", "im2col"),
     *("as_strided", "diagonal", "rot90", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "resize", "set"),
-    *(f"{mode}_pad{rank}d" for mode in ("reflection", "replication") for rank in (1, 2, 3)),
     *(
         "_pack_padded_sequence",
         "view_as_real",
@@ -547,5 +567,9 @@ _MODES = {
 
 @operation(*_MODES)
 def _upsample(call: Call) -> Layer:
-    size = tuple(call.output.shape[2:])
-    return Baked(KINDS["Upsample"](size=size, mode=_MODES[call.name]), call.given)  # type: ignore[call-arg]
+    """A scale that is given holds for other sizes too; a size does not."""
+    mode, rank = _MODES[call.name], call.output.ndim - 2
+    scales = [one for one in call.args[2:] if type(one) is float]
+    if len(scales) == rank:
+        return KINDS["Upsample"](scale_factor=tuple(scales), mode=mode)  # type: ignore[call-arg]
+    return Baked(KINDS["Upsample"](size=tuple(call.output.shape[2:]), mode=mode), call.given)  # type: ignore[call-arg]

@@ -117,6 +117,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.raised: tuple[BaseException | None, Any] = (None, None)
         self.paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
         self.layers = {id(part): modules.layer_of(part) for part in module.modules()}
+        self.own = [(path, part, _own(part)) for path, part in module.named_modules()]
         self.tensors = {id(tensor): path for path, tensor in _tensors(module)}
         self.counted: dict[int, str] = {}
         self.ran: set[int] = set()
@@ -195,7 +196,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = tuple(tuple(x.shape) for x in inputs)
         agrees = expected == tuple(outputs[0].shape)
         if not agrees:  # its parameters stay, as rows of their own
-            own = [one for one in (*part._parameters.values(), *part._buffers.values()) if one is not None]
+            own = [one for _, one in _own(part)]
             sources += tuple(self._source(one) for one in own)
             given += tuple(tuple(one.shape) for one in own)
             layer = Uncounted(type(part).__name__, given, tuple(outputs[0].shape))
@@ -226,12 +227,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def network(self, result: Any) -> Network:
         """The network as recorded, with a row for what holds parameters but did not run."""
         outputs = [self._source(x) for x in tensors(result)]
-        for path, part in self.module.named_modules():
-            left = [
-                (key, _role(key, tensor), tensor)
-                for key, tensor in (*part._parameters.items(), *part._buffers.items())
-                if tensor is not None and id(tensor) not in self.counted
-            ]
+        for path, part, own in self.own:
+            left = [(key, _role(key, tensor), tensor) for key, tensor in own if id(tensor) not in self.counted]
             if left:
                 those = tuple((key, role, tuple(tensor.shape)) for key, role, tensor in left)
                 held = tuple(_held(key, tensor) for key, _, tensor in left)
@@ -492,6 +489,11 @@ def _generators(device: torch.device) -> Sequence[int]:
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters(remove_duplicate=True)
     yield from module.named_buffers(remove_duplicate=True)
+
+
+def _own(part: nn.Module) -> list[tuple[str, Tensor]]:
+    """The parameters and buffers that a module itself holds, as they are now."""
+    return [(key, one) for key, one in (*part._parameters.items(), *part._buffers.items()) if one is not None]
 
 
 def _held(key: str, tensor: Tensor, counted_by: str | None = None) -> Held:

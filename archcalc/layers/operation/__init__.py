@@ -15,7 +15,7 @@ from archcalc.layers.operation.compute import (
 )
 from archcalc.layers.operation.loose import Constant, Functional, Parameter, Unbatched, Unused
 from archcalc.layers.operation.recorded import Bags, Baked, Recorded, Scattered, Uncounted
-from archcalc.layers.operation.view import Pad, Part, Permute, Reshape, Select, Slice, regrouped
+from archcalc.layers.operation.view import Expand, Pad, Part, Permute, Reshape, Select, Slice, Stack, regrouped
 
 __all__ = [
     "GRADLESS",
@@ -23,6 +23,7 @@ __all__ = [
     "Baked",
     "Constant",
     "Elementwise",
+    "Expand",
     "Functional",
     "GroupedMatMul",
     "MatMul",
@@ -37,6 +38,7 @@ __all__ = [
     "Scattered",
     "Select",
     "Slice",
+    "Stack",
     "Unbatched",
     "Uncounted",
     "Unused",

@@ -131,6 +131,8 @@ class MatMul(_Operation):
         inner = b[-2] if columns else b[-1]
         if differ(a[-1], inner):
             raise ShapeError(f"the inner sizes of a matrix product must be equal, not {a[-1]} and {inner}")
+        if any(map(differ, a[:-2], b[:-2])):
+            raise ShapeError(f"matrices are multiplied in pairs, not {a[0]} with {b[0]}")
         leading = tuple((letter,) for letter in batch)
         loops: dict[str, Extent] = dict(zip(batch, a, strict=False))
         loops |= {"P": a[-2]} if rows else {}

@@ -12,7 +12,7 @@ from archcalc.layers.operation.compute import Ops, _Operation
 from archcalc.nest import Nest
 
 _MOVED = {
-    *("clone", "copy", "_to_copy", "roll", "flip", "rot90", "stack", "repeat", "tril", "triu", "cat", "im2col"),
+    *("clone", "copy", "_to_copy", "roll", "flip", "rot90", "repeat", "tril", "triu", "cat", "im2col"),
     *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
 }
 """Operations on recorded data whose backward needs none of it."""

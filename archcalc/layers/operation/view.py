@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from archcalc.errors import ShapeError, SpecError
-from archcalc.extents import Extent, Shape, minimum, prod, same, surely
+from archcalc.extents import Extent, Shape, differ, minimum, prod, same, surely
 from archcalc.layers.operation.compute import _Operation
 
 
@@ -120,6 +120,47 @@ class Part(_View):
             wanted = "×".join("any" if size is None else str(size) for size in self.sizes)
             raise ShapeError(f"{self.op} takes {wanted}, which is not in it")
         return tuple(extent if size is None else size for extent, size in zip(x, self.sizes, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Expand(_View):
+    """Axes of one position stretched to sizes that are given, and further axes in front; None keeps the input's.
+
+    >>> Expand("expand", (None, 2, None)).output((8, 1, 64))
+    (8, 2, 64)
+    """
+
+    sizes: tuple[int | None, ...] = ()
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The given sizes. Raises ShapeError where an axis to be stretched has more than one position."""
+        new = len(self.sizes) - len(inputs[0])
+        x = (*self.sizes[:new], *inputs[0])
+        for extent, size in zip(x[new:], self.sizes[new:], strict=True):
+            if size is not None and not same(extent, 1):
+                raise ShapeError(f"the size of {self.op} is baked in: {extent} cannot be stretched to {size}")
+        return tuple(extent if size is None else size for extent, size in zip(x, self.sizes, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Stack(_Operation):
+    """Tensors of one shape side by side along a new axis.
+
+    >>> Stack("stack", 1).output((8, 64), (8, 64))
+    (8, 2, 64)
+    """
+
+    dim: int = 0
+
+    local: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The inputs' shape with the new axis. Raises ShapeError where shapes differ."""
+        first = inputs[0]
+        if any(len(x) != len(first) or any(map(differ, x, first)) for x in inputs[1:]):
+            raise ShapeError("tensors that are stacked must have the same shape")
+        return (*first[: self.dim], len(inputs), *first[self.dim :])
 
 
 @dataclass(frozen=True, slots=True)
