@@ -90,9 +90,12 @@ class Work:
         return sizes(self.nests, but)[role] if but else self.sizes[role]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Row(Costs):
-    """One layer of a report: what flows in and out, what it costs, what it sees of the input."""
+    """One layer of a report: what flows in and out, what it costs, what it sees of the input.
+
+    A row is equal to itself only: comparing or hashing its sources would go through theirs, twice at every residual.
+    """
 
     node: Node
     sources: tuple[Row, ...] = field(repr=False)  # whose own sources would be written out over and over
@@ -186,6 +189,10 @@ class Total(Costs):
     def __init__(self, rows: Sequence[Costs]):
         self.rows = rows
 
+    def __repr__(self) -> str:
+        names = ("activations", "weights", "biases", "params", "buffers", "macs")
+        return f"<Total: {', '.join(f'{name} {units.count(getattr(self, name))}' for name in names)}>"
+
     @property
     def activations(self) -> Extent:
         """Elements that all rows write."""
@@ -210,11 +217,11 @@ class Total(Costs):
 
 @dataclass(frozen=True)
 class Report:
-    """Rows of all layers for one input shape, in the order they run."""
+    """Rows of all layers for one input shape, in the order they run; equal to any report of an equal network on it."""
 
     network: Network
     input: Shape
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = field(compare=False)
 
     @property
     def output(self) -> Shape:
@@ -303,11 +310,14 @@ class Report:
 
         return plot(self, **options)
 
+    def __repr__(self) -> str:
+        return f"<Report: {self.title}, {len(self)} rows>"
+
     def _repr_html_(self) -> str:
         return self.to_html()
 
     def __str__(self) -> str:
-        return self.table().to_terminal()
+        return str(self.table())
 
 
 def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:

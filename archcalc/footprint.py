@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from reprlib import repr as shorten
@@ -78,7 +78,7 @@ class Memory:
     report: Report
     dtype: str
     optimizer: str
-    layers: tuple[LayerMemory, ...]
+    layers: tuple[LayerMemory, ...] = field(repr=False, compare=False)
 
     @property
     def batch(self) -> int:
@@ -234,8 +234,11 @@ class Memory:
 
         return memory_record(self, fits)
 
+    def _repr_html_(self) -> str:
+        return self.summary().to_html()
+
     def __str__(self) -> str:
-        return self.summary().to_terminal()
+        return str(self.summary())
 
 
 def memory(

@@ -120,6 +120,9 @@ class Network:
             if name not in seen:
                 raise SpecError(f"{self.name}: there is no layer called {name!r} to be its output")
 
+    def __repr__(self) -> str:
+        return f"<Network: {self.name}, {len(self)} layers>"
+
     def __len__(self) -> int:
         return len(self.nodes)
 

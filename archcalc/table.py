@@ -257,6 +257,12 @@ class Table:
         lines += ["</table>", *(f"<p><small>{html.escape(_text(note))}</small></p>" for note in self.notes), ""]
         return "\n".join(lines)
 
+    def __str__(self) -> str:
+        return self.to_terminal()
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
     @property
     def _body(self) -> tuple[tuple[Cell, ...], ...]:
         return self.rows if self.total is None else (*self.rows, self.total)

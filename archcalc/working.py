@@ -118,6 +118,9 @@ class Equation:
     def __init__(self, number: Extent):
         self.number = worked(number)
 
+    def __repr__(self) -> str:
+        return f"<{self.text()}>"
+
     @property
     def value(self) -> Extent:
         """What the expression comes to."""

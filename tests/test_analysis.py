@@ -1,5 +1,7 @@
 """Reports: totals are sums of rows, rows are what torch has, names are found or listed."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from archcalc import analyze, trace
+from archcalc import Report, analyze, memory, trace, zoo
 from archcalc.errors import InputError, UnknownNameError
 from archcalc.graph import Builder, Network
 from archcalc.layers import (
@@ -236,3 +238,41 @@ class TwoInputs(torch.nn.Module):
 
 def test_the_title_names_every_input() -> None:
     assert analyze(trace(TwoInputs(), ((1, 4), (1, 1)))).title == "twoinputs on 1×4 and 1×1"
+
+
+def test_equal_reports_are_equal_and_rows_are_hashed_without_their_sources() -> None:
+    """If rows were compared with their sources, each of ResNet-110's 54 residuals would double the time."""
+    report, other = analyze(zoo.resnet110()), analyze(zoo.resnet110())
+    assert report == other
+    assert hash(report) == hash(other)
+    assert report != analyze(zoo.resnet110(), (2, 3, 32, 32))
+    assert len({*report.rows, *report.rows}) == len(report)
+    assert report.rows[-1] != other.rows[-1]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda report: pickle.loads(pickle.dumps(report))])
+def test_reports_can_be_copied_and_pickled(copied: Callable[[Report], Report]) -> None:
+    report = analyze(zoo.resnet1202())
+    again = copied(report)
+    assert again == report
+    assert again.network == report.network
+    assert [row.macs for row in again] == [row.macs for row in report]
+    assert again.rows[-1].sources[0] is again.rows[-2]
+
+
+def test_a_notebook_shows_one_line_or_a_table() -> None:
+    network = Network.sequential("net", (1, 3, 8, 8), [Conv2d(4, 3)])
+    report = analyze(network)
+    assert repr(network) == "<Network: net, 2 layers>"
+    assert repr(report) == "<Report: net on 1×3×8×8, 2 rows>"
+    # 1·3·8·8 = 192 flow in, 1·4·6·6 = 144 flow out; 3·3·3·4 = 108; 144·27 = 3,888
+    assert repr(report.total) == "<Total: activations 336, weights 108, biases 4, params 112, buffers 0, macs 3,888>"
+    assert repr(report["conv2d1"].working["weights"]) == "<(3·3·3)·4 = 108>"
+    table = report.table(["layer", "params"])
+    assert str(table) == table.to_terminal()
+    assert table._repr_html_() == table.to_html()
+    held = memory(report)
+    assert held == memory(network)
+    assert held != memory(network, optimizer="adam")
+    assert len(repr(held)) < 100
+    assert held._repr_html_() == held.summary().to_html()
