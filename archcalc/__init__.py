@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from archcalc import zoo
+from archcalc import errors, layers, zoo
 from archcalc.analysis import Report, Row, analyze
 from archcalc.errors import ArchcalcError
 from archcalc.graph import Builder, Network, Node
@@ -12,9 +14,10 @@ from archcalc.targets import torch_part
 
 if TYPE_CHECKING:
     from archcalc import rewrite
-    from archcalc.footprint import Memory
-    from archcalc.plots.canvas import Plot
-    from archcalc.verdicts import Published
+    from archcalc.footprint import memory
+    from archcalc.plots import plot
+    from archcalc.specfile import load, save
+    from archcalc.verdicts import published
 
 __version__ = "0.1.0"
 
@@ -26,6 +29,8 @@ __all__ = [
     "Report",
     "Row",
     "analyze",
+    "errors",
+    "layers",
     "load",
     "memory",
     "operation",
@@ -38,71 +43,42 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "rewrite":
-        from importlib import import_module
+_LATER = {"load": "specfile", "memory": "footprint", "plot": "plots", "published": "verdicts", "save": "specfile"}
+"""Functions whose modules are imported when they are first asked for."""
 
-        return import_module("archcalc.rewrite")
-    raise AttributeError(f"module 'archcalc' has no attribute {name!r}")
+_R = TypeVar("_R", bound=Callable[..., Any])
 
 
-def memory(
-    target: Network | Report, *, batch: int | None = None, dtype: str = "float32", optimizer: str = "sgd"
-) -> Memory:
-    """What inference and training hold in memory; see `archcalc.footprint.memory`. Raises InputError."""
-    from archcalc import footprint
+if not TYPE_CHECKING:  # which would take any name for one of these
 
-    return footprint.memory(target, batch=batch, dtype=dtype, optimizer=optimizer)
+    def __getattr__(name: str) -> Any:
+        if name in _LATER:
+            return getattr(import_module(f"archcalc.{_LATER[name]}"), name)
+        if name == "rewrite":
+            return import_module("archcalc.rewrite")
+        raise AttributeError(f"module 'archcalc' has no attribute {name!r}")
 
 
-def plot(*targets: Network | Report, **options: Any) -> Plot:
-    """Bars by layer of a network, or of the totals of several; see `archcalc.plots.plot`.
-
-    Raises UnknownNameError, InputError, MissingPackageError.
-    """
-    from archcalc.plots import plot
-
-    return plot(*targets, **options)
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
 
 
 def trace(module: Any, inputs: Any, /, **kwargs: Any) -> Network:
     """The network that a torch module is on inputs of these shapes; see `archcalc.pytorch.trace.trace`.
 
-    Raises TraceError, MissingPackageError.
+    `inputs` is a shape, a tensor, or a sequence of positional arguments; keyword arguments go to the module, but for
+    `name`, which names the network. Raises TraceError, MissingPackageError.
     """
     return torch_part("trace").trace(module, inputs, **kwargs)  # type: ignore[no-any-return]
 
 
-def load(path: str) -> Network:
-    """The network that a YAML file describes; see `archcalc.specfile`. Raises InputError, SpecError, ShapeError."""
-    from archcalc.specfile import load
-
-    return load(path)
-
-
-def save(network: Network, path: str) -> None:
-    """Write a network to a spec file, from which `load` reads an equal one. Raises InputError, SpecError."""
-    from archcalc.specfile import save
-
-    save(network, path)
-
-
-def operation(*names: str | type) -> Any:
+def operation(*names: str | type) -> Callable[[_R], _R]:
     """Decorator: register what an operation that tracing has no rule for costs.
 
     On a function it takes operation names and gives the layer of a call (`archcalc.pytorch.operations.operation`); on
     a Layer class it takes the class of the modules that the layer describes (`archcalc.pytorch.modules.describes`).
+    Raises MissingPackageError.
     """
     if names and all(isinstance(name, type) for name in names):
-        return torch_part("modules").describes(*names)
-    return torch_part("operations").operation(*names)
-
-
-def published(target: str | None = None) -> Published:
-    """Published figures of a network of the zoo, of a family, or of all, beside ours; see `archcalc.verdicts`.
-
-    Raises UnknownNameError.
-    """
-    from archcalc.verdicts import published
-
-    return published(target)
+        return torch_part("modules").describes(*names)  # type: ignore[no-any-return]
+    return torch_part("operations").operation(*names)  # type: ignore[no-any-return]

@@ -72,6 +72,27 @@ def test_the_probe_reports_what_is_loaded(code: str, package: str) -> None:
     assert package in loaded(code)
 
 
+def test_the_package_lists_its_public_names_and_nothing_else() -> None:
+    assert dir(archcalc) == sorted([*archcalc.__all__, "__version__"])
+    for name in archcalc.__all__:
+        assert getattr(archcalc, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = archcalc.nothing  # type: ignore[attr-defined]
+
+
+def test_listing_and_importing_the_public_names_loads_nothing_heavy() -> None:
+    code = "import archcalc\nfor name in dir(archcalc): getattr(archcalc, name)\nfrom archcalc import *"
+    assert loaded(f"{code}\nassert load and plot and layers") == set()
+
+
+def test_functions_imported_late_are_those_of_their_modules() -> None:
+    import archcalc.footprint
+    import archcalc.specfile
+
+    assert archcalc.memory is archcalc.footprint.memory
+    assert (archcalc.load, archcalc.save) == (archcalc.specfile.load, archcalc.specfile.save)
+
+
 def imported(path: Path) -> Iterator[str]:
     """Packages that a file imports anywhere in it, by name or through import_module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
