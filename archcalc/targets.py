@@ -75,8 +75,8 @@ def resolve(name: str, settings: Sequence[str] = (), inputs: Sequence[str] = (),
     if rewrites:
         return _rewritten(resolve(name, settings, inputs, batch), rewrites)
     chosen = dict(map(_setting, settings))
-    size = 1 if batch is None else parse_batch(batch)
     if name.startswith("torch:"):
+        size = 1 if batch is None else parse_batch(batch)
         arguments = tuple(parse_argument(text, size) for text in inputs or ["3x224x224"])
         return _traced(name.removeprefix("torch:"), chosen, arguments)
     entry, choices = None, {}
@@ -90,23 +90,27 @@ def resolve(name: str, settings: Sequence[str] = (), inputs: Sequence[str] = (),
         entry = zoo.find(name)
         choices = entry.parse(chosen)
         network = entry.build(**choices)
-    if len(network.input_nodes) > 1:
-        if inputs or batch is not None:
-            raise InputError(f"{network.name} has {len(network.input_nodes)} inputs, which are as its file says")
-        return Target(network, tuple(Argument(node.layer.output()) for node in network.input_nodes), entry, choices)
-    entries = [node.layer.output() for node in network.input_nodes]
-    if len(entries) > 1 and not inputs and batch is None:
-        return Target(network, tuple(map(Argument, entries)), entry, choices)
-    own = Argument(entries[0] if batch is None else (size, *entries[0][1:]))
-    given = tuple(parse_argument(text, size) for text in inputs) or (own,)
+    return Target(network, _arguments(network, inputs, batch), entry, choices)
+
+
+def _arguments(network: Network, inputs: Sequence[str], batch: str | None) -> tuple[Argument, ...]:
+    """What a network that takes images or vectors is given: its own inputs, or one as typed. Raises InputError."""
+    own = tuple(Argument(node.layer.output()) for node in network.input_nodes)
+    if not inputs and batch is None:
+        return own
+    if len(own) > 1:
+        raise InputError(f"{network.name} has {len(own)} inputs, which are as its file says")
+    (first,) = own
+    size = 1 if batch is None else parse_batch(batch)
+    given = tuple(parse_argument(text, size) for text in inputs) or (Argument((size, *first.shape[1:])),)
     if len(given) > 1 or given[0].dtype or given[0].keyword or not given[0].batched:
-        raise InputError(f"{network.name} takes one --input of extents alone, such as {_extents(own)}")
-    if len(given[0].shape) != len(own.shape):
+        raise InputError(f"{network.name} takes one --input of extents alone, such as {_extents(first)}")
+    if len(given[0].shape) != len(first.shape):
         raise InputError(
-            f"--input {inputs[0]} has {len(given[0].shape) - 1} extents; {network.name} takes {len(own.shape) - 1}, "
-            f"without the batch, such as {_extents(own)}"
+            f"--input {inputs[0]} has {len(given[0].shape) - 1} extents; {network.name} takes {len(first.shape) - 1}, "
+            f"without the batch, such as {_extents(first)}"
         )
-    return Target(network, given, entry, choices)
+    return given
 
 
 def _rewritten(target: Target, rewrites: Sequence[str]) -> Target:
