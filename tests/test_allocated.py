@@ -148,6 +148,34 @@ def test_nothing_is_left_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [block for block in record.blocks if block.freed == float("inf")] == []
 
 
+def test_what_an_accelerator_takes_back_between_operations_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profiler's tree has an accelerator's blocks within other events only; those of the CPU are everywhere."""
+    plain, read = taken("resnet20", "3x32x32"), Record.read
+    left_out: list[Any] = []
+
+    def within_events(record: Record, roots: Any) -> None:
+        left_out.extend(root for root in roots if root.tag.name == "Allocation")
+        read(record, [root for root in roots if root.tag.name != "Allocation"])
+
+    monkeypatch.setattr(Record, "read", within_events)
+    assert taken("resnet20", "3x32x32").phases == plain.phases
+    assert left_out == []
+
+
+def test_backward_runs_in_the_thread_that_the_profiler_sees() -> None:
+    with recording(CPU):
+        assert not torch.autograd.is_multithreading_enabled()
+        torch.ones(1)
+    assert torch.autograd.is_multithreading_enabled()
+
+
+def test_masks_of_one_byte() -> None:
+    module = nn.Sequential(nn.Linear(4, 6), nn.Dropout(), nn.Dropout(1.0), nn.Dropout(inplace=True), nn.Dropout(0.0))
+    held = ac.memory(traced(module, (2, 4)).report())
+    assert allocated._wider_masks(held) == (4 - 1) * 2 * 6  # of the first: the others run step by step
+    assert allocated._wider_masks(ac.memory(held.report, dtype="bfloat16")) == (2 - 1) * 2 * 6
+
+
 def test_the_record_sees_what_one_operation_makes_for_itself() -> None:
     with recording(CPU) as record, record.phase("all"):
         x = torch.ones(MIB, dtype=torch.uint8)

@@ -1,11 +1,12 @@
 import getpass
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from archcalc.errors import InputError
+from archcalc.errors import InputError, RoomError
 from archcalc.pytorch import devices
 
 CPU = torch.device("cpu")
@@ -115,6 +116,22 @@ def test_out_of_memory_is_one_line_and_frees_what_the_pass_held(error: RuntimeEr
         work()
     assert released == ["held"]
     assert caught.value.__context__ is error
+
+
+def test_the_cache_of_an_accelerator_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[str] = []
+    module = SimpleNamespace(empty_cache=lambda: emptied.append("cache"))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "get_device_module", lambda: module)
+    with pytest.raises(RoomError), devices.memory_guard(torch.device("mps")):
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)")
+    assert emptied == ["cache"]
+
+
+@pytest.mark.parametrize(("threads", "said"), [(1, "1 CPU thread"), (2, "2 CPU threads")])
+def test_an_environment_in_words(threads: int, said: str) -> None:
+    facts = devices.environment(CPU, dtype=torch.float32, threads=threads)
+    assert devices.described(facts) == f"{devices.cpu_model()}, {said}, torch {torch.__version__}"
 
 
 def test_no_memory_on_the_cpu_is_said_too() -> None:

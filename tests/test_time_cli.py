@@ -302,12 +302,16 @@ def test_settings_are_named_and_put_back(monkeypatch: pytest.MonkeyPatch) -> Non
     settings.check()
     assert settings.label == "float32, TF32, channels last, compiled"
     cudnn: Any = torch.backends.cudnn
-    switches: list[Any] = [torch.backends.cuda.matmul, cudnn.conv]
+    matmul: Any = torch.backends.cuda.matmul
+    switches = [matmul, cudnn.conv, cudnn.rnn]
     before = [one.fp32_precision for one in switches]
-    for tf32, name in ((True, "tf32"), (False, "ieee")):
+    for tf32 in (True, False):
         with Settings(torch.device("cuda"), tf32=tf32).applied():
-            assert [one.fp32_precision for one in switches] == [name, name]
+            assert [one.fp32_precision == "tf32" for one in switches] == [tf32] * 3
+            older = (matmul.allow_tf32, cudnn.allow_tf32, torch.get_float32_matmul_precision() == "high")
+            assert older == (tf32,) * 3  # torch.compile reads these: they fail where the newer ones alone were set
         assert [one.fp32_precision for one in switches] == before
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, True)
 
 
 def test_a_compiled_module_is_timed(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,6 +353,24 @@ def test_a_compiler_that_is_missing_is_one_message(shell: Shell, monkeypatch: py
     monkeypatch.setattr(torch, "compile", compile)
     message = shell.refused("time", *SMALL, "--compile")
     assert message == "torch.compile failed on lenet5: InvalidCxxCompiler: No working C++ compiler found"
+
+
+@pytest.mark.parametrize("more", [(), ("--step",)])
+def test_a_library_without_memory_is_no_fault_of_the_module(
+    more: tuple[str, ...], shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+    monkeypatch.setattr(torch.nn.AvgPool2d, "forward", fails)
+    message = shell.refused("time", *SMALL, *more)
+    assert message == "out of memory on cpu: a smaller batch or input may fit"
+
+
+def test_a_device_that_the_profiler_does_not_see(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiled, "supported_activities", set)
+    message = shell.refused("time", *SMALL, "--profile")
+    assert message == "torch.profiler does not see what runs on cpu: leave out --profile and --trace"
 
 
 REFUSED = [

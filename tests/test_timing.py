@@ -226,6 +226,11 @@ def test_prepare_moves_the_module_itself(net: Net) -> None:
     assert net.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_prepare_leaves_weights_of_five_axes_as_they_lie() -> None:
+    prepare(module := nn.Conv3d(3, 4, 3), device=CPU, channels_last=True)
+    assert module.weight.is_contiguous()
+
+
 def test_prepare_refuses_integers(net: Net) -> None:
     with pytest.raises(InputError, match=r"^cpu cannot convolve in int64$"):
         prepare(net, device=CPU, dtype=torch.int64)

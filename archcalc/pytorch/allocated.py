@@ -17,10 +17,12 @@ from archcalc import units
 from archcalc.attended import attended
 from archcalc.backward import graded
 from archcalc.errors import ArchcalcError, CheckError, InputError
+from archcalc.extents import prod
 from archcalc.footprint import Memory
+from archcalc.layers import Dropout
 from archcalc.pytorch.blocks import Block, ReadsNoted, Record, layers_marked, recording
 from archcalc.pytorch.build import build
-from archcalc.pytorch.devices import environment, memory_guard, require_dtype, synchronize
+from archcalc.pytorch.devices import environment, generators_kept, memory_guard, require_dtype, synchronize
 from archcalc.pytorch.load import to_run
 from archcalc.pytorch.observe import materialize, tensors
 from archcalc.pytorch.room import available
@@ -33,6 +35,9 @@ from archcalc.targets import Target
 BUILD, READS, INFERENCE = "build", "inference with reads noted", "inference"
 WARM_UP, FORWARD, BACKWARD, STEP = "warm-up", "forward", "backward", "step"
 LIBRARIES = "held by libraries"
+
+ONE_BYTE_MASKS = ("cuda", "xpu")
+"""Devices on which PyTorch runs a dropout as one kernel, whose mask has a byte for each number."""
 
 BLOCK = 512
 """Bytes of which CUDA's allocator gives out multiples."""
@@ -150,9 +155,8 @@ def measure(target: Target, memory: Memory, *, device: torch.device) -> Allocate
     require_dtype(device, dtype)
     _require_room(memory, device)
     one_thread: AbstractContextManager[None] = threads(1) if device.type == "cpu" else nullcontext()
-    indices = [] if device.type == "cpu" else [device.index or 0]
     run = _Run(target, memory, device, dtype)
-    with one_thread, torch.random.fork_rng(devices=indices, device_type=None if not indices else device.type):
+    with one_thread, generators_kept(device):
         try:
             with memory_guard(device):
                 with recording(device) as record:
@@ -419,6 +423,7 @@ def _phases(session: _Session, memory: Memory) -> Iterator[Phase]:
     in_step = held + memory.state + memory.inputs + memory.gradients
     of_kept = session.counted[FORWARD][1][1] - session.rounding(*named, "loss") if session.counted else 0
 
+    apart |= {"masks of one byte": -_wider_masks(memory) if session.record.device.type in ONE_BYTE_MASKS else 0}
     common = apart | {"rounding": session.rounding(*named) + of_kept}
     parts, moment = session.beyond(FORWARD)
     found = session.bytes_at(moment)
@@ -434,7 +439,7 @@ def _phases(session: _Session, memory: Memory) -> Iterator[Phase]:
     parts |= {"gradients to come": found["gradients"] - gradients}
     yield _phase("backward, peak", memory.training, session.peak(BACKWARD), parts | _extra(found) | common)
 
-    common = apart | {"rounding": session.rounding(*named, "gradients")}
+    common = {"state on the CPU": -session.apart, "rounding": session.rounding(*named, "gradients")}
     found = session.bytes_at(session.record.end(BACKWARD))
     yield _phase("backward, end", in_step, session.after(BACKWARD), {LIBRARIES: found[LIBRARIES]} | common)
     parts, _ = session.beyond(STEP)
@@ -443,6 +448,16 @@ def _phases(session: _Session, memory: Memory) -> Iterator[Phase]:
     parts = {LIBRARIES: parts[LIBRARIES], "temporaries of the optimizer": used}
     yield _phase("step, peak", in_step, session.peak(STEP), parts | common)
     yield _phase("step, end", in_step, session.after(STEP), {LIBRARIES: found[LIBRARIES]} | common)
+
+
+def _wider_masks(memory: Memory) -> int:
+    """Bytes by which the masks of dropouts are wider in the account than those of one byte a number."""
+    dropouts = [(one, one.row.node.layer) for one in memory.layers if one.kept]
+    return sum(
+        one.kept - int(prod(one.row.output))
+        for one, layer in dropouts
+        if isinstance(layer, Dropout) and layer.p < 1 and not layer.inplace
+    )
 
 
 def _inference(session: _Session, memory: Memory) -> Phase:

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from archcalc.errors import CheckError
 
 _PHASE, _LAYER, _READ = "archcalc phase: ", "archcalc layer", "archcalc read: "
+_ALL = "all phases"
 _ALLOCATION = "Allocation"
 
 
@@ -124,7 +125,9 @@ def recording(device: torch.device) -> Iterator[Record]:
     """Record all blocks that are given out meanwhile on a device; they can be read once the context has ended."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it tells standard error when it starts
     record = Record(device)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    one_thread = torch.autograd.set_multithreading_enabled(False)
+    recorded = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+    with one_thread, recorded as profiler, record.phase(_ALL):  # outside of an event no accelerator's blocks are told
         yield record
     record.read(profiler.profiler.kineto_results.experimental_event_tree())
 

@@ -4,7 +4,7 @@ import gc
 import os
 import platform
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,22 +66,44 @@ def environment(device: torch.device, *, dtype: torch.dtype, threads: int) -> di
     return facts
 
 
+def described(facts: Mapping[str, Any]) -> str:
+    """An environment in words: what device it is, with how many threads, and PyTorch's version."""
+    threads = "1 CPU thread" if facts["threads"] == 1 else f"{facts['threads']} CPU threads"
+    return f"{facts['device_name']}, {threads}, torch {facts['torch']}"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device, or a library on it, had too little memory."""
+    return isinstance(error, torch.OutOfMemoryError | RoomError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
+    )
+
+
 @contextmanager
 def memory_guard(device: torch.device) -> Iterator[None]:
     """Turn a device's out-of-memory error into a RoomError, and give back what the failed work held."""
     try:
         yield
     except (RuntimeError, RoomError) as error:
-        known = isinstance(error, torch.OutOfMemoryError | RoomError)
-        if not known and not any(sign in str(error) for sign in OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # their locals hold the tensors of the failed pass
         gc.collect()
         if torch.accelerator.is_available():
-            torch.accelerator.empty_cache()
+            torch.get_device_module().empty_cache()  # older versions have none of MPS in torch.accelerator
         if isinstance(error, RoomError):  # of a guard inside, around which more was held
             raise
         raise RoomError(f"out of memory on {device}: a smaller batch or input may fit") from None
+
+
+@contextmanager
+def generators_kept(*devices: torch.device) -> Iterator[None]:
+    """Put the random number generators of the CPU and of these devices back as they were."""
+    others = {device for device in devices if _is_accelerator(device)}
+    kinds = {device.type for device in others}
+    indices = sorted(device.index or 0 for device in others)
+    with torch.random.fork_rng(devices=indices, device_type=kinds.pop() if kinds else None):
+        yield
 
 
 def require_dtype(device: torch.device, dtype: torch.dtype) -> None:

@@ -24,6 +24,7 @@ from archcalc.layers.base import ints
 from archcalc.pytorch import timing
 from archcalc.pytorch.calibration import Calibrated, calibration
 from archcalc.pytorch.ceilings import Machine, machine
+from archcalc.pytorch.devices import described
 from archcalc.pytorch.roofline import outside, signed
 from archcalc.pytorch.room import require_numbers, require_room
 from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_network
@@ -244,8 +245,8 @@ class Forecast:
         facts = self.machine.environment
         fitted_on = sum(one.layers for one in self.model.families.values())
         yield (
-            f"Predicted from counts, bytes and the ceilings of {facts['device']} ({facts['device_name']}, "
-            f"{facts['threads']} CPU threads, torch {facts['torch']}); factors fitted on {fitted_on} single layers."
+            f"Predicted from counts, bytes and the ceilings of {facts['device']} ({described(facts)}); "
+            f"factors fitted on {fitted_on} single layers."
         )
         if self.layer_errors:
             half = units.percent(median(self.layer_errors))

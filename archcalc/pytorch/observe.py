@@ -19,7 +19,7 @@ from archcalc.layers.operation import Constant, Parameter, Unused
 from archcalc.nest import Role
 from archcalc.pytorch.build import BuiltNetwork
 from archcalc.pytorch.counters.base import leaves as leaf_paths
-from archcalc.pytorch.devices import memory_guard
+from archcalc.pytorch.devices import is_out_of_memory, memory_guard
 from archcalc.pytorch.untouched import untouched
 
 Dims: TypeAlias = tuple[int, ...]
@@ -69,9 +69,11 @@ def observe(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[list[Call], t
                 handles.append(one.register_forward_pre_hook(partial(start, path), with_kwargs=True))
                 handles.append(one.register_forward_hook(partial(stop, path), with_kwargs=True))
             output = module(*args, **kwargs)
-        except (ArchcalcError, torch.OutOfMemoryError):
+        except ArchcalcError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             path, part, given = running[-1] if running else ("", module, (args, kwargs))
             raise CheckError(_failure(path, part, given, error)) from error
         finally:

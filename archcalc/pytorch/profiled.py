@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
-from torch.profiler import ProfilerActivity, record_function
+from torch.profiler import ProfilerActivity, record_function, supported_activities
 from torch.profiler import profile as profiler
 
 from archcalc import units
-from archcalc.errors import CheckError
+from archcalc.errors import CheckError, InputError
 from archcalc.pytorch.calls import Calls, without
 from archcalc.pytorch.devices import synchronize
 from archcalc.pytorch.subject import Subject
@@ -125,11 +125,20 @@ def kernels(event: Any, ranges: Collection[str]) -> float:
     return float(own + sum(kernels(one, ranges) for one in event.cpu_children))
 
 
+def require_profiler(device: torch.device) -> None:
+    """Raise InputError where torch.profiler does not see what runs on the device."""
+    if _activity(device) not in supported_activities():  # type: ignore[no-untyped-call]
+        raise InputError(f"torch.profiler does not see what runs on {device}: leave out --profile and --trace")
+
+
+def _activity(device: torch.device) -> Any:
+    """What the profiler calls work on the device; None where it has no name for it."""
+    return getattr(ProfilerActivity, device.type.upper(), None)
+
+
 @contextmanager
 def _recording(device: torch.device) -> Iterator[Any]:
-    activities = [ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
+    activities = {ProfilerActivity.CPU, _activity(device)}
     said = os.environ.setdefault(_LOG, "99")  # it says on standard error that it starts
     try:
         with profiler(activities=activities, acc_events=True) as recorded:

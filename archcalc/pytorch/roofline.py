@@ -14,6 +14,7 @@ from archcalc.analysis import Row
 from archcalc.errors import InputError, MissingPackageError
 from archcalc.pytorch import timing
 from archcalc.pytorch.ceilings import Machine, machine
+from archcalc.pytorch.devices import described
 from archcalc.pytorch.room import require_numbers, require_room
 from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_network
 from archcalc.roofline import UNIT, Limit, per_byte, traffic
@@ -231,8 +232,7 @@ def _ceilings(found: Machine) -> str:
     best, facts = found.ceilings, found.environment
     rates = f"{best.macs_per_second / 1e9:,.1f} GMAC/s, {best.bytes_per_second / 1e9:,.1f} GB/s"
     return (
-        f"Ceilings measured on {facts['device']} ({facts['device_name']}, {facts['threads']} CPU threads, "
-        f"torch {facts['torch']}): {rates}, {units.seconds(best.launch)} a launch."
+        f"Ceilings measured on {facts['device']} ({described(facts)}): {rates}, {units.seconds(best.launch)} a launch."
     )
 
 

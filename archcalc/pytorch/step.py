@@ -14,7 +14,7 @@ from archcalc.analysis import Report
 from archcalc.backward import backward_macs, graded
 from archcalc.errors import InputError
 from archcalc.names import unknown
-from archcalc.pytorch.devices import memory_guard, synchronize
+from archcalc.pytorch.devices import described, generators_kept, memory_guard
 from archcalc.pytorch.observe import tensors
 from archcalc.pytorch.subject import Settings, Subject, explained, require_seconds, subject
 from archcalc.pytorch.timing import Timing, clock_of, interleaved
@@ -120,7 +120,7 @@ def _timed(
     one = subject(target, settings, optimizer)
     if not any(parameter.requires_grad for parameter in one.module.parameters()):
         raise InputError(f"{one.name} has no parameter to train")
-    with torch.random.fork_rng(_generators(settings.device)), explained(one):
+    with generators_kept(settings.device), explained(one):
         step = _Step(one, optimizer)
         (whole,) = interleaved([step], settings.device, min_seconds=seconds, shortest=0, progress=share)
         parts = {
@@ -128,10 +128,6 @@ def _timed(
             for i, name in enumerate(PARTS)
         }
     return TimedStep(one.report, one.batch, settings.facts, settings.label, optimizer, whole, parts)
-
-
-def _generators(device: torch.device) -> list[int]:
-    return [device.index or 0] if device.type == "cuda" else []
 
 
 class _Step:
@@ -142,7 +138,6 @@ class _Step:
         self.forward = one.forward()
         self.optimizer = OPTIMIZERS[optimizer]([one for one in one.module.parameters() if one.requires_grad])
         self.clock = clock_of(one.settings.device)
-        self.device = one.settings.device
         self.marks: list[tuple[Any, ...]] = []
 
     def __call__(self) -> None:
@@ -156,7 +151,6 @@ class _Step:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.marks.append((start, middle, late, self.clock.mark()))
-        synchronize(self.device)
 
 
 def _ones(x: Tensor) -> Tensor:
@@ -170,7 +164,8 @@ def summary(results: Sequence[TimedStep]) -> Table:
     headers = ("MACs", "median", "IQR", "share", "GMAC/s", "images/s")
     columns = (*([Column("network", "left")] * several), Column("part", "left"), *map(Column, headers))
     rows = [cells[not several :] for one in results for cells in _cells(one)]
-    notes = [note for one in results for note in (_ratio(one), _machine(one))]
+    machines = [f"{one.environment['device']}: {described(one.environment)}" for one in results]
+    notes = [note for one, machine in zip(results, machines, strict=True) for note in (_ratio(one), machine)]
     first = results[0]
     title = f"training steps, {first.optimizer}, {first.label}"
     if not several:
@@ -206,8 +201,3 @@ def _ratio(one: TimedStep) -> str:
         f"{one.report.network.name}: backward is {macs} counted, and takes {units.ratio(measured)} of forward's time "
         f"measured (IQR {units.ratio(spread)}, step by step)."
     )
-
-
-def _machine(one: TimedStep) -> str:
-    facts = one.environment
-    return f"{facts['device']}: {facts['device_name']}, {facts['threads']} CPU threads, torch {facts['torch']}"

@@ -13,8 +13,8 @@ from archcalc import units
 from archcalc.analysis import Report, Row
 from archcalc.errors import InputError, RoomError
 from archcalc.pytorch.calls import Entry, calls_of
-from archcalc.pytorch.devices import memory_guard
-from archcalc.pytorch.profiled import OUTSIDE, WHOLE, Profile, profile
+from archcalc.pytorch.devices import described, memory_guard
+from archcalc.pytorch.profiled import OUTSIDE, WHOLE, Profile, profile, require_profiler
 from archcalc.pytorch.room import require_room, room_for_all
 from archcalc.pytorch.subject import (
     DTYPES,
@@ -223,6 +223,8 @@ def time_networks(
     require_seconds(seconds)
     if settings.compiled and (layers or profiled):
         raise InputError("a compiled pass has no layers that could be timed: leave out --compile or --layers")
+    if profiled:
+        require_profiler(settings.device)
     reports = [report_of(one) for one in targets]
     for report in reports:
         require_room(report, settings.device, settings.dtype)
@@ -344,7 +346,8 @@ def summary(results: Sequence[TimedNetwork]) -> Table:
     several = len({result.report.network.name for result in results}) > 1 or _several(results)
     columns = (Column("network", "left"), Column("device", "left"), Column("dtype", "left"), *map(Column, headers))
     rows = [_summed(result) for result in results]
-    notes = [*dict.fromkeys(map(_machine, results)), AGAIN]
+    machines = [f"{one.environment['device']}: {described(one.environment)}" for one in results]
+    notes = [*dict.fromkeys(machines), AGAIN]
     if several:
         columns += (Column("MACs ratio"), Column("time ratio"), Column("its IQR"))
         rows = [(*row, *_ratios(result, _first(result, results))) for row, result in zip(rows, results, strict=True)]
@@ -397,11 +400,6 @@ def _ratios(result: TimedNetwork, first: TimedNetwork) -> tuple[Cell, ...]:
         return macs, units.ratio(result.whole.median / first.whole.median), None
     ratio, spread = result.whole.ratio_to(first.whole)
     return macs, units.ratio(ratio), units.ratio(spread)
-
-
-def _machine(result: TimedNetwork) -> str:
-    facts = result.environment
-    return f"{facts['device']}: {facts['device_name']}, {facts['threads']} CPU threads, torch {facts['torch']}"
 
 
 def layers_csv(results: Sequence[TimedNetwork]) -> Table:

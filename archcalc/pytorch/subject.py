@@ -18,7 +18,7 @@ from archcalc.errors import ArchcalcError, CheckError, InputError
 from archcalc.names import unknown
 from archcalc.pytorch import timing
 from archcalc.pytorch.build import build, whole_shape
-from archcalc.pytorch.devices import environment
+from archcalc.pytorch.devices import environment, is_out_of_memory
 from archcalc.pytorch.load import to_run
 from archcalc.pytorch.observe import observe, tensors
 from archcalc.pytorch.room import require_room
@@ -58,7 +58,8 @@ class Settings:
         """Raise InputError or UnknownNameError for what cannot be, before anything is made."""
         dtype_named(self.dtype)
         if self.tf32 and self.device.type != "cuda":
-            raise InputError(f"TF32 is a way CUDA devices multiply float32 numbers; {self.device} has none")
+            has_none = f"{self.device} has none: add --device cuda"
+            raise InputError(f"TF32 is a way CUDA devices multiply float32 numbers; {has_none}")
         if self.tf32 and self.dtype != "float32":
             raise InputError(f"TF32 replaces float32; the numbers here are {self.dtype}")
 
@@ -69,7 +70,7 @@ class Settings:
             if self.threads is not None:
                 stack.enter_context(timing.threads(self.threads))
             if self.tf32 is not None:
-                stack.enter_context(_precision("tf32" if self.tf32 else "ieee"))
+                stack.enter_context(_tf32(self.tf32))
             if self.compiled:
                 stack.enter_context(_quiet(logging.getLogger("torch.utils.cpp_extension")))
                 stack.enter_context(_compiling())
@@ -112,16 +113,21 @@ def _compiling() -> Iterator[None]:
 
 
 @contextmanager
-def _precision(name: str) -> Iterator[None]:
-    """How CUDA devices multiply float32 numbers meanwhile: "tf32" or "ieee"."""
+def _tf32(on: bool) -> Iterator[None]:
+    """Whether CUDA devices multiply float32 numbers in TF32 meanwhile.
+
+    The older switches set the newer ones too. The other way round, torch.compile fails where it reads the older ones
+    (pytorch issue 166387).
+    """
+    matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
-    switches: list[Any] = [torch.backends.cuda.matmul, cudnn.conv]
+    switches = [matmul, cudnn.conv, cudnn.rnn]
     before = [one.fp32_precision for one in switches]
     try:
-        for one in switches:
-            one.fp32_precision = name
+        matmul.allow_tf32 = cudnn.allow_tf32 = on
         yield
     finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before[0] == "tf32", "tf32" in before[1:]
         for one, value in zip(switches, before, strict=True):
             one.fp32_precision = value
 
@@ -191,9 +197,11 @@ def explained(*subjects: Subject) -> Iterator[None]:
         yield
     except NotImplementedError as error:
         raise InputError(f"{names} cannot run in {settings.dtype} on {settings.device}: {error}") from None
-    except (ArchcalcError, torch.OutOfMemoryError):
+    except ArchcalcError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         for one in subjects:
             observe(one.module, *one.args, **one.kwargs)  # says where it fails
         if settings.compiled:

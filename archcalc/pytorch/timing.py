@@ -234,8 +234,9 @@ def prepare(
     require_dtype(device, dtype)
     with memory_guard(device):
         module.to(device=device, dtype=dtype)
-        if channels_last:
-            module.to(memory_format=torch.channels_last)
+        for parameter in module.parameters() if channels_last else ():
+            if parameter.ndim == 4:  # Module.to fails on those of 5
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return module
 
 

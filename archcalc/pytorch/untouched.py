@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archcalc.pytorch.devices import generators_kept
+
 
 @contextmanager
 def untouched(module: nn.Module, inputs: Sequence[Tensor] = ()) -> Iterator[None]:
@@ -18,7 +20,7 @@ def untouched(module: nn.Module, inputs: Sequence[Tensor] = ()) -> Iterator[None
     gradients = [(p, p.requires_grad, p.grad) for p in module.parameters()]
     held = [*module.buffers(), *(grad for _, _, grad in gradients if grad is not None)]
     values = [(tensor, tensor.detach().clone()) for tensor in held]
-    with _generators_kept([*tensors, *inputs]):
+    with generators_kept(*(tensor.device for tensor in (*tensors, *inputs))):
         try:
             yield
         finally:
@@ -35,15 +37,6 @@ def untouched(module: nn.Module, inputs: Sequence[Tensor] = ()) -> Iterator[None
                 if not tensor.is_meta and not torch.equal(tensor, value):
                     with torch.no_grad():
                         tensor.copy_(value)
-
-
-@contextmanager
-def _generators_kept(tensors: Sequence[Tensor]) -> Iterator[None]:
-    devices = {tensor.device for tensor in tensors if tensor.device.type not in {"cpu", "meta"}}
-    kinds = {device.type for device in devices}
-    indices = sorted(device.index or 0 for device in devices)
-    with torch.random.fork_rng(devices=indices, device_type=kinds.pop() if kinds else None):
-        yield
 
 
 def _shallow(attributes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
