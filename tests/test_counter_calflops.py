@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from archcalc.conventions import convention
 from archcalc.errors import CheckError
@@ -32,6 +33,8 @@ DEFECTS = [
     ),
     pytest.param(Call(lambda a, b: a @ b), ((4, 5), (5, 6)), 120, 0, id="@"),
     pytest.param(Call(lambda a, b: a.matmul(b)), ((4, 5), (5, 6)), 120, 120, id="the same by name"),
+    # two products of 3·3·4
+    pytest.param(Call(functional.scaled_dot_product_attention), ((1, 1, 3, 4),) * 3, 72, 0, id="fused attention"),
     pytest.param(nn.LSTM(5, 7), ((3, 1, 5),), 3 * 4 * 7 * 12, 0, id="LSTM"),
 ]
 

@@ -76,6 +76,20 @@ def test_two_tools_are_explained_to_each_other(found: Why) -> None:
     assert [sum(row[i] for row in table.rows) for i in (1, 2)] == [MACS + 588, MACS + 206]  # type: ignore[misc]
 
 
+def test_causes_of_the_same_layers_are_one_line_for_two_tools(found: Why) -> None:
+    lines = {row[0]: row[1:] for row in found.between("fvcore", "torchinfo").rows}
+    # 2 for each of 196 elements; 2 parameters of each of 4 maps, once for each image
+    assert lines["batch norm"] == (392, 2 * 4 * X.shape[0], 2 * 4 * X.shape[0] - 392, "norm")
+    assert lines["adaptive pooling, 1 an input element"] == (196, 0, -196, "pool")
+
+
+def test_what_two_tools_have_in_common_is_explained_once() -> None:
+    causes = [
+        note for note in why(Small(), X, ["ptflops", "ptflops-aten"]).table().notes if "Adding a bias counts" in note
+    ]
+    assert len(causes) == 1
+
+
 def test_a_wrong_convention_leaves_a_remainder(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = dataclasses.replace(CONVENTIONS["fvcore"], causes=(Cause("nothing", lambda row: 0),))
     monkeypatch.setattr("archcalc.conventions.fvcore.CONVENTIONS", (wrong,))

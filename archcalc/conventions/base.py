@@ -29,7 +29,7 @@ class Cause:
     name: str
     amount: Amount
     because: str = ""
-    defect: bool = False  # the tool does not do what it says it does
+    defect: bool = False  # the tool leaves out what it says it counts, or counts it wrongly
 
 
 @dataclass(frozen=True)

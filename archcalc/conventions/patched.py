@@ -84,12 +84,14 @@ def uneven_padding(row: Row) -> Extent:
 def shared_causes(names: Collection[str]) -> tuple[Cause, ...]:
     """Causes of a tool that patches linear, the convolutions and functions of these names, which modules call too."""
     seen = _seen_by(names)
+    attention = Cause(
+        "fused attention not seen",
+        lambda row: -attention_products(row),
+        because="scaled_dot_product_attention is one function, which is not patched.",
+        defect=True,
+    )
     return (
-        Cause(
-            "fused attention not seen",
-            lambda row: 0 if FUSED_ATTENTION in names else -attention_products(row),
-            because="scaled_dot_product_attention is one function, which is not patched.",
-        ),
+        *(() if FUSED_ATTENTION in names else (attention,)),
         Cause(
             "einsum counted without multiply-adds",
             lambda row: -row.macs if looked_up(row) == "einsum" else 0,
@@ -100,11 +102,13 @@ def shared_causes(names: Collection[str]) -> tuple[Cause, ...]:
             "functional call not seen",
             lambda row: -row.macs if _other(row) and not seen(row) else 0,
             because="Functions that are not patched, or that a module has held since before, are not counted.",
+            defect=True,
         ),
         Cause(
             "layer not counted",
             lambda row: 0 if functions(row) or seen(row) else -row.macs,
             because="Recurrent layers are counted in FLOPs only, bilinear layers not at all.",
+            defect=True,
         ),
         Cause(
             "matmul of stretched tensors",

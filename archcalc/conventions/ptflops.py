@@ -250,16 +250,19 @@ ATEN = Convention(
             "fused LSTM not seen",
             lambda row: -row.macs if _fused_lstm(row) else 0,
             because="On the CPU an LSTM runs as one operation (oneDNN's), for which there is no rule.",
+            defect=True,
         ),
         Cause(
             "fused attention not seen",
             lambda row: -attention_products(row),
             because="On the CPU scaled_dot_product_attention runs as one operation, for which there is no rule.",
+            defect=True,
         ),
         Cause(
             "operation without a rule",
             lambda row: -row.macs if row.kind in _UNKNOWN else 0,
             because="Products with a vector, baddbmm and bilinear layers run as operations that it does not know.",
+            defect=True,
         ),
     ),
     params="parameters that are trained, each once",
@@ -392,11 +395,13 @@ PYTORCH = Convention(
             _unseen,
             because="Functions such as linear, conv2d, einsum and scaled_dot_product_attention, and the operator @, "
             "are not patched.",
+            defect=True,
         ),
         Cause(
             "layer without a hook",
             lambda row: 0 if functions(row) else _hooked_macs(row) - row.macs,
             because="Modules are hooked by their very class: subclasses and layers such as Bilinear count 0.",
+            defect=True,
         ),
         Cause(
             "module counted again under each parent",

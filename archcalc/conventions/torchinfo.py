@@ -117,12 +117,12 @@ CONVENTIONS = (
             Cause(
                 "batch norm, its parameters once an image",
                 _batch_norm,
-                "The parameters are multiplied with the size of the first axis only, whatever the image's size.",
+                "A batch norm's parameters are multiplied with the number of images, whatever their size.",
             ),
             Cause(
                 "normalisation, its parameters once an image",
                 _other_norm,
-                "The parameters are multiplied with the size of the first axis only.",
+                "A norm's parameters are multiplied with the size of the first axis only.",
             ),
             Cause(
                 "tokens beyond the first axis not counted",

@@ -152,13 +152,14 @@ CONVENTIONS = (
                     _layers("AdaptiveAvgPool"),
                     lambda row: prod(row.output) * (_window(row) + len(_axes(row)[0]) - 3),
                 ),
-                because="k - 1 additions and one division for each axis of the image, for windows of k elements that "
-                "are the input's size by the output's, or the remainder and one where that does not divide.",
+                because="The mean of k elements takes k - 1 additions and one division for each axis of the image. A "
+                "window's side is taken to be the input's by the output's, where that does not divide the remainder "
+                "and one.",
             ),
             Cause(
                 "adaptive max pooling, 1 a comparison",
                 _module(_layers("AdaptiveMaxPool"), lambda row: prod(row.output) * (_window(row) - 1)),
-                because="k - 1 comparisons for windows of k elements, estimated as in adaptive average pooling.",
+                because="The largest of k elements takes k - 1 comparisons; windows are as in adaptive averages.",
             ),
             Cause(
                 "transposed convolution counted on the output grid",
@@ -185,6 +186,7 @@ CONVENTIONS = (
                 "functional call not seen",
                 _unseen,
                 because="Only modules are hooked: what a forward method computes itself is not counted.",
+                defect=True,
             ),
             Cause(
                 "layer without a formula",

@@ -122,17 +122,10 @@ class Why:
     def between(self, first: str, second: str) -> Table:
         """What makes the second tool's number differ from the first's, cause by cause."""
         a, b = (next(one for one in self.accounts if one.tool == name) for name in (first, second))
-        amounts: dict[str, list[int]] = {}
-        rows: dict[str, tuple[str, ...]] = {}
-        if a.ours != b.ours:
-            amounts["operations counted for each MAC"] = [a.ours, b.ours]
-        for index, account in enumerate((a, b)):
-            for item in account.items:
-                amounts.setdefault(item.cause.name, [0, 0])[index] += item.amount
-                rows.setdefault(item.cause.name, item.rows)
-        lines: list[tuple[Cell, ...]] = [
-            (name, *pair, pair[1] - pair[0], _named(rows.get(name, ()))) for name, pair in amounts.items()
-        ]
+        counted = "MACs, as archcalc counts them" if a.ours == b.ours else "operations counted for each MAC"
+        lines: list[tuple[Cell, ...]] = [(counted, a.ours, b.ours, b.ours - a.ours, None)]
+        for name, one, other, rows in _paired(a.items, b.items):
+            lines.append((name, one, other, other - one, _named(rows)))
         if a.remainder or b.remainder:
             lines.append(("not explained", a.remainder, b.remainder, (b.remainder or 0) - (a.remainder or 0), None))
         columns = (
@@ -144,8 +137,6 @@ class Why:
         )
         theirs = [one.counted.total if one.counted else None for one in (a, b)]
         total = None if None in theirs else ("total", *theirs, theirs[1] - theirs[0], None)  # type: ignore[operator]
-        if a.ours == b.ours:
-            lines.insert(0, ("MACs, as archcalc counts them", a.ours, b.ours, 0, None))
         return Table(f"{self._title}: {first} and {second}", columns, tuple(lines), total, tuple(self._notes()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,13 +160,15 @@ class Why:
         agree = [one.tool for one in self.accounts if one.counted and one.counted.params == self.params]
         if agree:
             yield f"As many parameters as archcalc: {', '.join(agree)}."
+        explained: dict[str, list[str]] = {}
         for one in self.accounts:
             if one.counted is None:
                 continue
             for cause in dict.fromkeys(item.cause for item in (*one.items, *one.param_items)):
                 if cause.because:
                     defect = " This is a defect of the tool." if cause.defect else ""
-                    yield f'{one.tool}, "{cause.name}": {cause.because}{defect}'
+                    explained.setdefault(f'"{cause.name}": {cause.because}{defect}', []).append(one.tool)
+        yield from (f"{', '.join(tools)}, {cause}" for cause, tools in explained.items())
         for one in self.accounts:
             if one.failed:
                 yield f"{one.tool} failed: {one.failed}"
@@ -266,6 +259,28 @@ def _told(
     yield (header, theirs, theirs - ours, remainder, None)
     for item in items:
         yield (f"· {item.cause.name}", None, item.amount, None, _named(item.rows))
+
+
+def _paired(first: Sequence[Item], second: Sequence[Item]) -> Iterator[tuple[str, int, int, tuple[str, ...]]]:
+    """Causes of two tools, with what each adds in either and the layers.
+
+    Two that only one tool has each, on the same layers, are one line: "batch norm, by element" and "normalisation, 2 an
+    element" are "batch norm / normalisation".
+    """
+    left = {item.cause.name: item for item in second}
+    names = {item.cause.name for item in first}
+    alike = {item.rows: name for name, item in left.items() if name not in names}
+    for item in first:
+        name = item.cause.name
+        other = left.pop(name if name in left else alike.pop(item.rows, ""), None)
+        if other is None:
+            yield name, item.amount, 0, item.rows
+            continue
+        topics = dict.fromkeys(one.cause.name.partition(", ")[0] for one in (item, other))
+        rows = tuple(dict.fromkeys((*item.rows, *other.rows)))
+        yield name if name == other.cause.name else " / ".join(topics), item.amount, other.amount, rows
+    for item in left.values():
+        yield item.cause.name, 0, item.amount, item.rows
 
 
 def _named(rows: Sequence[str]) -> str | None:
