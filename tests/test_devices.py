@@ -134,6 +134,13 @@ def test_an_environment_in_words(threads: int, said: str) -> None:
     assert devices.described(facts) == f"{devices.cpu_model()}, {said}, torch {torch.__version__}"
 
 
+def test_what_a_device_lacks_is_one_line() -> None:
+    error = devices.lacking(
+        "vgg11", torch.float16, CPU, NotImplementedError("no kernel for 'Half'\nCPU: registered at")
+    )
+    assert str(error) == "vgg11 cannot run in float16 on cpu: no kernel for 'Half'"
+
+
 def test_no_memory_on_the_cpu_is_said_too() -> None:
     with pytest.raises(InputError, match="out of memory on cpu"), devices.memory_guard(CPU):
         torch.empty(2**60)

@@ -7,6 +7,7 @@ import io
 import json
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,24 +120,33 @@ def test_layers_are_the_reports_rows(shell: Shell) -> None:
     assert all(record[name]["median_s"] > 0 for name in ("watched", "unwatched", "outside"))
 
 
+@pytest.mark.parametrize(("watched", "added"), [(0.5, "nothing that can be told"), (1.5, "50.0%")])
+def test_what_watching_adds(watched: float, added: str) -> None:
+    result = replace(timed(analyze(zoo.lenet5()), {}, watched=watched, whole=1), unwatched=Timing((1.0,)))
+    said = f"Watching adds {added} to the 1 s of passes that nobody watched, run in turn."
+    assert said in " ".join(result.layer_table().notes).replace("1.00 s", "1 s")
+
+
 def test_functions_of_a_module_are_among_them(shell: Shell) -> None:
     out = shell.ok("time", *TRACED, "--layers")
     assert "layer1.0.add" in out
     assert "outside every row" in out
-    for said in ("Outside every row", "Watching takes", "Measured twice in turn"):
+    for said in ("Outside every row", "Watching adds", "Measured twice in turn", "archcalc roofline"):
         assert said in out
 
 
 def test_medians_that_do_not_add_up_are_said() -> None:
     report = analyze(zoo.lenet5())
     result = timed(report, {"c1": 0.5, "c3": 0.25}, watched=1, whole=1)
-    assert not any("medians come to" in note for note in result.layer_table().notes)
+    assert not any("add up to" in note for note in result.layer_table().notes)
     slow = (Timing((0.1, 0.1, 0.6)), Timing((0.1, 0.6, 0.1)))
     vars(result).update(watched=Timing((0.7, 0.7, 0.7)))
     for one, times in zip(result.layers, slow, strict=True):
         vars(one).update(times=times)
     # outside 0.5, 0, 0 in the three passes: 0.1 + 0.1 + 0 of 0.7
-    assert any("The medians come to 28.6% of the pass's" in note for note in result.layer_table().notes)
+    assert any(
+        "The medians of the rows add up to 28.6% of that of the pass" in note for note in result.layer_table().notes
+    )
 
 
 def test_layers_of_several_networks_are_one_csv_table(shell: Shell) -> None:

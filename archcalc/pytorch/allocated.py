@@ -22,7 +22,7 @@ from archcalc.footprint import Memory
 from archcalc.layers import Dropout
 from archcalc.pytorch.blocks import Block, ReadsNoted, Record, layers_marked, recording
 from archcalc.pytorch.build import build
-from archcalc.pytorch.devices import environment, generators_kept, memory_guard, require_dtype, synchronize
+from archcalc.pytorch.devices import environment, generators_kept, lacking, memory_guard, require_dtype, synchronize
 from archcalc.pytorch.load import to_run
 from archcalc.pytorch.observe import materialize, tensors
 from archcalc.pytorch.room import available
@@ -165,7 +165,7 @@ def measure(target: Target, memory: Memory, *, device: torch.device) -> Allocate
         except ArchcalcError:
             raise
         except NotImplementedError as error:
-            raise InputError(f"{name} cannot run in {memory.dtype} on {device}: {error}") from None
+            raise lacking(name, dtype, device, error) from None
         except Exception as error:
             reason = " ".join(str(error).split())
             raise CheckError(f"{name} failed in {run.doing} with {type(error).__name__}: {reason}") from error

@@ -20,7 +20,7 @@ from archcalc.graph import Builder
 from archcalc.layers import Layer
 from archcalc.pytorch import timing
 from archcalc.pytorch.build import build
-from archcalc.pytorch.devices import environment, memory_guard, require_dtype
+from archcalc.pytorch.devices import environment, lacking, memory_guard, require_dtype
 from archcalc.pytorch.observe import random
 
 SCHEMA = "archcalc.calibration/2"
@@ -78,7 +78,10 @@ def measure(
         timing.prepare(module, device=device, dtype=dtype)
         module.inputs = [random(shape, device).to(dtype) for _, shape in chosen]
         names = [f"second.{i}.{_NAME}" for i in range(len(chosen))]
-        times = timing.time_layers(module, (), names, runs=rounds)
+        try:
+            times = timing.time_layers(module, (), names, runs=rounds)
+        except NotImplementedError as error:
+            raise lacking("a layer of the calibration", dtype, device, error) from None
     return tuple(
         Calibrated(layer, shape, times[name].median) for name, (layer, shape) in zip(names, chosen, strict=True)
     )

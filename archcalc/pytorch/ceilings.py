@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from archcalc import cache, units
 from archcalc.errors import InputError
 from archcalc.pytorch import timing
-from archcalc.pytorch.devices import described, environment, memory_guard, require_dtype
+from archcalc.pytorch.devices import described, environment, lacking, memory_guard, require_dtype
 from archcalc.pytorch.observe import random
 from archcalc.roofline import Ceilings
 from archcalc.table import Column, Table
@@ -162,7 +162,7 @@ def _seconds(ceiling: Ceiling, size: int, device: torch.device, dtype: torch.dty
             module = _Operation(ceiling)
             return timing.time_forward(module, tensors, min_seconds=least, min_runs=5, warmup=2).median
         except NotImplementedError as error:
-            raise InputError(f"{device} has no {ceiling} in {str(dtype).removeprefix('torch.')}: {error}") from None
+            raise lacking(f"the {ceiling}", dtype, device, error) from None
 
 
 def _operands(ceiling: Ceiling, size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:

@@ -72,6 +72,12 @@ def described(facts: Mapping[str, Any]) -> str:
     return f"{facts['device_name']}, {threads}, torch {facts['torch']}"
 
 
+def lacking(what: str, dtype: torch.dtype, device: torch.device, error: Exception) -> InputError:
+    """The error for what PyTorch does not implement on a device; of its own message the first line."""
+    name, reason = str(dtype).removeprefix("torch."), str(error).partition("\n")[0]
+    return InputError(f"{what} cannot run in {name} on {device}: {reason}")
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that a device, or a library on it, had too little memory."""
     return isinstance(error, torch.OutOfMemoryError | RoomError) or (

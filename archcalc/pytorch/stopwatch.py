@@ -116,20 +116,22 @@ class TimedNetwork:
         """What the table's times are of, and what is not in them."""
         share = units.percent(outside.median / watched)
         yield (
-            f"Outside every row, {share} of the pass: Python between the calls, hooks, what finds out the calls. It is "
-            "taken pass by pass, before the median."
+            f"Outside every row: {share} of the pass, spent between the calls of the rows on Python, hooks and the "
+            "watching itself. It is each pass minus its rows, then the median."
         )
         together = (sum(one.times.median for one in self.layers) + outside.median) / watched
         if abs(together - 1) > CLOSE:
-            yield f"The medians come to {units.percent(together)} of the pass's: each leaves out other slow moments."
-        if self.unwatched is not None and self.watched is not None:
-            cost = self.watched.minus(self.unwatched).median
-            plain = self.unwatched.median
             yield (
-                f"Watching takes {units.seconds(cost)}, {units.percent(cost / plain)} of the {units.seconds(plain)} of "
-                "passes in turn with the watched ones."
+                f"The medians of the rows add up to {units.percent(together)} of that of the pass, since each median "
+                "leaves out other slow moments."
             )
+        if self.unwatched is not None and self.watched is not None:
+            plain = self.unwatched.median
+            cost = self.watched.minus(self.unwatched).median / plain
+            added = units.percent(cost) if cost > 0 else "nothing that can be told"
+            yield f"Watching adds {added} to the {units.seconds(plain)} of passes that nobody watched, run in turn."
         yield self.repeated
+        yield "archcalc roofline says why a layer of few MACs may take long: it waits for memory, or for being started."
         several = sum(len(one.rows) > 1 for one in self.layers)
         if several:
             yield f"Calls that run several rows at once: {several}; each has the name of its first row (JSON has all)."

@@ -18,7 +18,7 @@ from archcalc.errors import ArchcalcError, CheckError, InputError
 from archcalc.names import unknown
 from archcalc.pytorch import timing
 from archcalc.pytorch.build import build, whole_shape
-from archcalc.pytorch.devices import environment, is_out_of_memory
+from archcalc.pytorch.devices import environment, is_out_of_memory, lacking
 from archcalc.pytorch.load import to_run
 from archcalc.pytorch.observe import observe, tensors
 from archcalc.pytorch.room import require_room
@@ -196,7 +196,7 @@ def explained(*subjects: Subject) -> Iterator[None]:
     try:
         yield
     except NotImplementedError as error:
-        raise InputError(f"{names} cannot run in {settings.dtype} on {settings.device}: {error}") from None
+        raise lacking(names, dtype_named(settings.dtype), settings.device, error) from None
     except ArchcalcError:
         raise
     except Exception as error:
