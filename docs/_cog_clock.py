@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
+
+from _cog_results import machine, results
 
 from archcalc.table import Column, Table
 
 __all__ = ["theory_against_clock"]
-
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 WAYS = {"channels_last": "channels last", "compiled": "compiled", "tf32": "TF32"}
 
 
 def theory_against_clock() -> None:
     """Every results file of benchmarks/clock.py: a table for each machine, a line for each pair."""
-    files = sorted(RESULTS.glob("clock-*.json"))
-    if not files:
+    if not results("clock"):
         print("None yet.")
-    for file in files:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        facts = record["environment"]
-        print(
-            f"**{facts['device_name']}**: {facts['device']}, {facts['threads']} CPU threads, torch {facts['torch']}.\n"
-        )
+    for record in results("clock"):
+        print(f"{machine(record['environment'])}\n")
         columns = [Column(name, "left") for name in ("what changes", "from", "to")]
         columns += map(Column, ("MACs an image", "time an image", "IQR", "the first to itself", "IQR"))
         pairs = record["pairs"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
+
+from _cog_results import RESULTS
+from _cog_torchvision import traced
 
 import archcalc as ac
 from archcalc import units, zoo
@@ -17,48 +18,39 @@ from archcalc.table import Cell, Column, Table
 
 __all__ = ["causes", "counter_facts", "counters_on_networks", "counters_summary"]
 
-RECORDED = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "counters.json"
-
 
 @cache
 def recorded() -> dict[str, Any]:
     """What the counters said when benchmarks/counters.py was run."""
-    found: dict[str, Any] = json.loads(RECORDED.read_text())
+    found: dict[str, Any] = json.loads((RESULTS / "counters.json").read_text())
     return found
 
 
 @cache
 def report_of(network: str) -> Report:
     """The report of a network, traced as the counters met it, without data."""
-    from _cog import _SIDES
-    from torchvision.models import get_model
-
     from archcalc.pytorch.build import build
-    from archcalc.pytorch.load import without_data
 
     if network in zoo.ENTRIES:
         net = zoo.find(network).build()
         return ac.analyze(ac.trace(build(net, device="meta"), net.input_nodes[0].layer.output()))
     name = network.rpartition(".")[2]
-    side = _SIDES.get(name, 224)
-    quiet = (
-        {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    )  # they warn of what they start with
-    return ac.analyze(ac.trace(without_data(lambda: get_model(name, weights=None, **quiet)), (1, 3, side, side)))
+    return traced(name, aux_logits=True) if name == "googlenet" else traced(name)
 
 
-def explained() -> Iterator[tuple[str, str, dict[str, Any]]]:
+@cache
+def explained() -> tuple[tuple[str, str, dict[str, Any]], ...]:
     """Network, tool and what it said, each predicted anew. Raises RuntimeError where a remainder is left."""
-    for network, told in recorded()["networks"].items():
-        report = report_of(network)
-        for tool, said in told.items():
-            rule = CONVENTIONS[tool]
-            if "number" in said:
-                predicted = sum(map(rule.count, report))
-                params = sum(map(rule.count_params, report))
-                if said["number"] != predicted or said["params"] not in (None, params):
-                    raise RuntimeError(f"{network}, {tool}: {said}, predicted {predicted} and {params} params")
-            yield network, tool, said
+    told = [(network, *one) for network, said in recorded()["networks"].items() for one in said.items()]
+    for network, tool, said in told:
+        report, rule = report_of(network), CONVENTIONS[tool]
+        if "number" not in said:
+            continue
+        predicted = sum(map(rule.count, report))
+        params = sum(map(rule.count_params, report))
+        if said["number"] != predicted or said["params"] not in (None, params):
+            raise RuntimeError(f"{network}, {tool}: {said}, predicted {predicted} and {params} params")
+    return tuple(told)
 
 
 def counters_on_networks() -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from pathlib import Path
+from itertools import chain
 from typing import Any
+
+from _cog_results import machine, results
 
 from archcalc import units
 from archcalc.table import Cell, Column, Table
 
 __all__ = ["calibration_grid", "forecasts", "rooflines"]
-
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 
 def calibration_grid() -> None:
@@ -66,13 +65,10 @@ def _forecast_cells(one: dict[str, Any]) -> tuple[Cell, ...]:
 
 def _machines(kind: str, headers: tuple[str, ...], cells: Any) -> None:
     machines: dict[str, list[dict[str, Any]]] = {}
-    for file in sorted(RESULTS.glob(f"{kind}-*.json")):
-        for record in json.loads(file.read_text(encoding="utf-8")):
-            facts = record["environment"]
-            told = f"{facts['device']}, {facts['threads']} CPU threads, torch {facts['torch']}"
-            machines.setdefault(f"**{facts['device_name']}**: {told}.", []).append(record)
-    for machine, records in machines.items():
-        print(f"{machine}\n")
+    for record in chain.from_iterable(results(kind)):
+        machines.setdefault(machine(record["environment"]), []).append(record)
+    for told, records in machines.items():
+        print(f"{told}\n")
         rows = [
             (one["network"], units.shape(one["input"]), one["environment"]["dtype"], *cells(one)) for one in records
         ]

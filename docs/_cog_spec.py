@@ -13,6 +13,8 @@ from typing import Any
 
 import _cog
 
+from archcalc.cli import main
+
 __all__ = ["spec_error", "spec_run", "spec_source"]
 
 FENCE = re.compile(r"^```yaml\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -39,7 +41,7 @@ def spec_error(command: str) -> None:
     status: object = 0
     with _files(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         try:
-            _cog.command_line(shlex.split(command))
+            main(shlex.split(command))
         except SystemExit as end:
             status = end.code
     if status != 2:

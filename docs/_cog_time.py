@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
+
+from _cog_results import machine, results
 
 from archcalc import units
 from archcalc.table import Cell, Column, Table
 
 __all__ = ["layer_times", "step_times", "timed_lines", "two_runs"]
-
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 LISTENED = ("resnet18", "googlenet", "densenet121", "mobilenet_v3_small", "vit_b_16", "swin_t")
 
@@ -101,15 +99,14 @@ def _results(
 ) -> None:
     """A table for each machine that results files of a kind were measured on."""
     found = []
-    for file in sorted(RESULTS.glob(f"{kind}-*.json")):
-        data = json.loads(file.read_text(encoding="utf-8"))
+    for data in results(kind):
         found += data if isinstance(data, list) else [data]
     lines = [(one, cells(one)) for one in found if "settings" in one]
     lines = [(one, line) for one, line in lines if line is not None]
     if not lines:
         print("None recorded yet.")
-    for machine, group in groupby(lines, key=lambda line: _machine(line[0])):
-        print(f"**{machine[0]}**: {machine[1]}.\n")
+    for told, group in groupby(lines, key=lambda line: machine(line[0]["environment"])):
+        print(f"{told}\n")
         rows = [(one["network"], _settings(one), *(line or ())) for one, line in group]
         _markdown(headers, rows, left=left)
         print()
@@ -117,11 +114,6 @@ def _results(
 
 def _settings(one: dict[str, Any]) -> str:
     return f"{units.shape(one['input'])}, {one['settings']}"
-
-
-def _machine(one: dict[str, Any]) -> tuple[str, str]:
-    facts = one["environment"]
-    return facts["device_name"], f"{facts['device']}, {facts['threads']} CPU threads, torch {facts['torch']}"
 
 
 def _markdown(headers: Sequence[str], rows: Sequence[tuple[Cell, ...]], *, left: int) -> None:

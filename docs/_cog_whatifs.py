@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
+
+from _cog_results import results
 
 from archcalc import analyze, rewrite, units, zoo
 from archcalc.errors import SpecError
@@ -13,8 +13,6 @@ from archcalc.table import Column, Table
 from archcalc.targets import resolve
 
 __all__ = ["measured_what_ifs", "rewrites", "separable_ratios", "what_ifs"]
-
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 
 def _print(headers: tuple[str, ...], rows: Any, left: int = 1) -> None:
@@ -79,8 +77,7 @@ def what_ifs(name: str, *texts: str) -> None:
 def measured_what_ifs() -> None:
     """Times of rewritten networks beside their own, from results of `archcalc time`."""
     rows = []
-    for path in sorted(RESULTS.glob("time-*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
+    for found in results("time"):
         medians = {(one["network"], one["environment"]["device_name"]): one for one in found}
         for (network, device), one in medians.items():
             base = medians.get((network.partition("+")[0], device))

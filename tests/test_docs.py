@@ -23,6 +23,7 @@ PAGES = [
 ]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 GENERATED = re.compile(r"\]\]\] -->\n(.*?)<!-- \[\[\[end\]\]\]", re.DOTALL)
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 LINK = re.compile(r"(?<!\!)\[[^\]]+\]\(([^)\s]+)\)")
 MODULES = [
     module.name
@@ -74,12 +75,23 @@ def test_commands_without_output_run(page: Path, tmp_path: Path, monkeypatch: py
             assert not end.value.code, line
 
 
+def prose(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that headings get: small letters, hyphens for spaces, no other signs."""
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in HEADING.findall(prose(page))}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_resolve(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for target in LINK.findall(text):
-        if not target.startswith(("https://", "http://", "#")):
-            assert (page.parent / target.partition("#")[0]).exists(), f"{named(page)}: {target}"
+    for target in LINK.findall(prose(page)):
+        if not target.startswith(("https://", "http://")):
+            path, _, anchor = target.partition("#")
+            linked = page.parent / path if path else page
+            assert linked.exists(), f"{named(page)}: {target}"
+            assert not anchor or anchor in anchors(linked), f"{named(page)}: {target}"
 
 
 def test_every_page_is_linked() -> None:
