@@ -127,9 +127,7 @@ def inputs(module: nn.Module, config: Any) -> Iterator[Given]:
     )
     frames = getattr(config, "num_frames", None)
     mels = setting(80, "num_mel_bins", "feature_size", "input_dim")
-    spectrogram = (
-        (config.max_length, mels) if hasattr(config, "num_mel_bins") and hasattr(config, "max_length") else None
-    )
+    patches = hasattr(config, "num_mel_bins") and hasattr(config, "max_length")
     possible = {
         "input_ids": torch.zeros(1, 16, dtype=torch.long),
         "pixel_values": torch.zeros(1, *((frames,) if frames else ()), *image),
@@ -170,11 +168,15 @@ def compared(module: nn.Module, given: Given) -> Record:
         "uncounted": sorted({row.kind for row in report.uncounted}),
         "with_data": with_data,
     }
-    try:
-        theirs = flop_counter(module, args, kwargs, torch.device("cpu" if with_data else "meta"))
-    except Exception as error:
-        return record | {"flop_counter_failed": f"{type(error).__name__}: {error}"}
-    return record | {"flop_counter_macs": theirs, "causes": causes(report)}
+    for device in ("cpu",) if with_data else ("meta",) if large else ("meta", "cpu"):
+        try:
+            theirs = flop_counter(module, args, kwargs, torch.device(device))
+        except Exception as error:
+            record["flop_counter_failed"] = f"{type(error).__name__}: {error}"
+        else:
+            record.pop("flop_counter_failed", None)
+            return record | {"flop_counter_macs": theirs, "causes": causes(report)}
+    return record
 
 
 def causes(report: Report) -> dict[str, int]:
@@ -242,13 +244,13 @@ def main() -> None:
     def wanted(name: str) -> bool:
         return bool(anew.search(name)) if anew else name not in models
 
-    gc.freeze()
     for name, record in LIBRARIES[arguments.library](wanted):
         try:
             models[name] = record()
         except Exception as error:
             models[name] = {"crashed": f"{type(error).__name__}: {error}"}
         gc.collect()
+        gc.freeze()  # what is left now is imported, and need not be looked through each time
         write(path, {"schema": "archcalc.library/1", "versions": versions}, models)
         print(name, said(models[name]), flush=True)
 

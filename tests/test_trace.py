@@ -915,7 +915,7 @@ def test_inputs_are_left_alone() -> None:
     assert x.grad is None
     y = torch.zeros(2, 4)
     with pytest.warns(UserWarning, match="real tensors"):
-        trace(Calls(lambda s, x: x.add_(1) if float(x.sum()) == 0 else x), y)
+        trace(Calls(lambda s, x: x.add_(1) if float((x * s.scale).sum()) == 0 else x, scale=parameter(4)), y)
     assert torch.equal(y, torch.zeros(2, 4))
 
 

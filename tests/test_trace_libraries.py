@@ -7,6 +7,9 @@ The truth is torch itself, FlopCounterMode, or arithmetic written beside the tes
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -36,6 +39,70 @@ class Replaces(nn.Module):
 def test_a_buffer_that_forward_replaces_counts_as_it_was() -> None:
     report = traced(Replaces(), (1, 5))
     assert (report.total.buffers, report.total.params) == (3, 5)
+
+
+# Numbers asked for in forward, as transformers asks whether a mask it has just made hides anything
+
+
+class Asks(nn.Module):
+    """A layer of 10^12 weights, which could not be allocated, applied as often as a number says."""
+
+    def __init__(self, number: Callable[..., Any], features: int = 10**6) -> None:
+        super().__init__()
+        self.number, self.linear = number, nn.Linear(features, features, bias=False, device="meta")
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        for _ in range(int(self.number(x, *others))):
+            x = self.linear(x)
+        return x
+
+
+def doubled(x: Tensor, times: int) -> Tensor:
+    for _ in range(times):
+        x = x + x
+    return x
+
+
+KNOWN = {
+    "mask": lambda x: torch.ones(x.shape[:1], device=x.device).to(torch.bool).all(),
+    "positions": lambda x: (torch.arange(len(x), device=x.device) <= 0).sum(),
+    "made without a device": lambda x: (x.new_zeros(2, dtype=torch.long) + torch.arange(2)).max(),
+    "written, and read before": lambda x: torch.zeros(2, device=x.device).fill_(3).shape[0] // 2,
+    "many steps, each of the one before twice": lambda x: doubled(x.new_ones(1), 60) == 2**60,
+    "equal": lambda x: torch.equal(x.new_ones(2), torch.ones_like(x[:2, 0])),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_numbers_that_follow_from_sizes_need_no_data(name: str) -> None:
+    assert traced(Asks(KNOWN[name]), (2, 10**6)).total.macs == 2 * 10**12
+
+
+def test_numbers_that_follow_from_given_tensors_need_no_data() -> None:
+    assert traced(Asks(lambda x, n: n + 1), ((2, 10**6), torch.tensor(2))).total.macs == 3 * 2 * 10**12
+
+
+def overwritten(x: Tensor) -> Tensor:
+    flags = torch.zeros(3, device=x.device)
+    seen = flags[1:]
+    flags[2] = 1
+    return seen.any()
+
+
+UNKNOWN = {
+    "overwritten": overwritten,
+    "input": lambda x: (x >= 0).all(),
+    "chance": lambda x: torch.rand((), device=x.device) >= 0,
+    "nothing in it yet": lambda x: torch.isfinite(torch.empty(0, device=x.device).sum()),
+    "written down": lambda x: torch.tensor([0, 1], device=x.device).sum(),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_other_numbers_need_data(name: str) -> None:
+    with pytest.warns(UserWarning, match="cannot run without data"):
+        report = traced(Asks(UNKNOWN[name], features=4), (2, 4))
+    assert report.total.macs == 2 * 4 * 4
 
 
 # Another input

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from textwrap import shorten
 from typing import Any
@@ -31,6 +31,7 @@ from archcalc.layers import Input, Layer
 from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, Unused
 from archcalc.nest import Role
 from archcalc.pytorch import modules, operations
+from archcalc.pytorch.known import Known
 from archcalc.pytorch.observe import role_of, tensors
 from archcalc.pytorch.origins import (
     ATTENTION,
@@ -44,6 +45,7 @@ from archcalc.pytorch.origins import (
 )
 from archcalc.pytorch.shadow import held_tensors, shadow_of
 
+META = torch.device("meta")
 SILENT = {"detach", "alias", "lift_fresh", "detach_copy"}
 
 
@@ -64,30 +66,46 @@ def trace(module: nn.Module, inputs: Any, /, *, name: str | None = None, **kwarg
     arguments = _arguments(inputs)
     name = type(module).__name__.lower() if name is None else name
     try:
-        return _run(module, arguments, kwargs, name, torch.device("meta"))
+        return _run(module, arguments, kwargs, name, META)
     except TraceError as error:
         if not _needs_data(error.__cause__):
             raise
         reason = str(error.__cause__).partition("\n")[0]
+    with suppress(TraceError):
+        return _run(module, arguments, kwargs, name, META, knowing=True)
     warnings.warn(f"{name} cannot run without data ({reason}); traced with real tensors", stacklevel=2)
     return _run(module, arguments, kwargs, name, _device_of(module))
 
 
 def _run(
-    module: nn.Module, arguments: tuple[Any, ...], kwargs: dict[str, Any], name: str, device: torch.device
+    module: nn.Module,
+    arguments: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str,
+    device: torch.device,
+    knowing: bool = False,
 ) -> Network:
+    """The network on a device; knowing, what follows from sizes and given inputs has values, and is made there too."""
     shadow = shadow_of(module, device)
     recorder = _Recorder(shadow, name)
     dtype = next((one.dtype for one in module.parameters() if one.is_floating_point()), None)
+    asked = arguments, kwargs
     with _slow_paths(device), torch.random.fork_rng(_generators(device)):
-        arguments, kwargs = tree_map(
-            lambda value: _placed(value, device, dtype), (arguments, kwargs), is_leaf=_is_shape
-        )
+        placed = tree_map(lambda value: _placed(value, device, dtype), asked, is_leaf=_is_shape)
+    arguments, kwargs = placed
     recorder.enter(arguments, kwargs)
-    with _slow_paths(device), _hooked(shadow, recorder), torch.random.fork_rng(_generators(device)), torch.no_grad():
+    with ExitStack() as stack:
+        stack.enter_context(_slow_paths(device))
+        stack.enter_context(torch.random.fork_rng(_generators(device)))
+        stack.enter_context(torch.no_grad())
+        _hook(shadow, recorder)
+        for mode in (*([device] if knowing else []), recorder, _Functions(recorder)):
+            stack.enter_context(mode)
+        if knowing:
+            pairs = zip(*(tree_flatten(one, is_leaf=_is_shape)[0] for one in (placed, asked)), strict=True)
+            stack.enter_context(Known((x, one) for x, one in pairs if isinstance(one, Tensor) and not one.is_meta))
         try:
-            with recorder, _Functions(recorder):
-                result = shadow(*arguments, **kwargs)
+            result = shadow(*arguments, **kwargs)
         except ArchcalcError:
             raise
         except Exception as error:
@@ -416,13 +434,11 @@ class _Functions(TorchFunctionMode):
             recorder.functions, recorder.called, recorder.worded, recorder.call = (), "name", False, 0
 
 
-@contextmanager
-def _hooked(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
+def _hook(module: nn.Module, recorder: _Recorder) -> None:
     """Tell the recorder of every call of every submodule."""
     for part in module.modules():
         part.register_forward_pre_hook(recorder.before, with_kwargs=True)
         part.register_forward_hook(recorder.after, prepend=True, with_kwargs=True, always_call=True)
-    yield
 
 
 _SWITCHES = threading.RLock()
