@@ -23,6 +23,7 @@ from typing import Any
 
 from _cog_clock import theory_against_clock
 from _cog_counters import causes, counter_facts, counters_on_networks, counters_summary
+from _cog_libraries import library_differences, library_not_run, library_resized, library_summary, library_uncounted
 from _cog_markdown import markdown
 from _cog_measured import speed, times, traces
 from _cog_memory import measured_checks, saved_checks, zoo_checks
@@ -65,6 +66,11 @@ __all__ = [
     "json_contract",
     "layer_kinds",
     "layer_times",
+    "library_differences",
+    "library_not_run",
+    "library_resized",
+    "library_summary",
+    "library_uncounted",
     "measured_checks",
     "measured_what_ifs",
     "networks",
