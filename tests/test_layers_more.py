@@ -160,6 +160,14 @@ def test_a_recurrent_layer_by_hand() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("kind", "gates"), [("RNNCell", 1), ("LSTMCell", 4), ("GRUCell", 3)])
+def test_a_cell_takes_a_vector_without_a_batch(kind: str, gates: int) -> None:
+    cell = getattr(layers, kind)(20)
+    outputs = getattr(torch.nn, kind)(**cell.arguments((10,)))(torch.zeros(10))
+    assert cell.output((10,)) == tuple((outputs[0] if kind == "LSTMCell" else outputs).shape)
+    assert ledger(cell.nests((10,)))["mac"] == gates * 20 * (10 + 20)
+
+
 def test_fields_follow_from_padding_and_end_at_layers_that_move_pixels() -> None:
     padded = analyze(Network.sequential("net", (1, 3, 8, 8), [layers.ZeroPad2d((1, 0, 2, 0))])).rows[1]
     assert padded.output == (1, 3, 10, 9)

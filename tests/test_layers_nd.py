@@ -176,6 +176,9 @@ def test_a_transposed_convolution_has_the_shape_of_torch_or_is_refused_like_ther
         (lambda: layers.MaxPool3d(2, padding=2), "padding (=2) must be at most half of kernel_size (=2)"),
         (lambda: layers.AvgPool2d(2, divisor_override=0), "divisor_override is 0"),
         (lambda: layers.LPPool2d(0, 2), "norm_type is 0"),
+        (lambda: layers.FractionalMaxPool2d(2, output_ratio=1.5), "output_ratio is 1.5; it must be a number between 0"),
+        (lambda: layers.FractionalMaxPool2d(2, output_ratio=(0.5,) * 3), "between 0 and 1 or 2 of them"),
+        (lambda: layers.FractionalMaxPool3d(2, output_ratio="half"), "output_ratio is 'half'"),  # type: ignore[arg-type]
         (lambda: layers.AdaptiveAvgPool1d((None,)), "output_size is (None,)"),
         (lambda: layers.AdaptiveMaxPool2d((None,)), "output_size is (None,)"),
         (lambda: layers.AdaptiveMaxPool2d((None, 0)), "output_size is 0"),
@@ -200,6 +203,11 @@ def test_fields_that_make_no_sense_are_refused(make: Any, message: str) -> None:
         (layers.Conv1d(4, 3), (1, 3, 2), "larger than the padded input width 2"),
         (layers.Conv1d(4, 3, groups=2), (1, 3, 9), "channels in (=3) must be divisible by groups (=2)"),
         (layers.Conv1d(4, 3, padding=2, padding_mode="reflect"), (1, 3, 2), "too small for reflect padding of 2 + 2"),
+        (
+            layers.Conv1d(4, 4, padding="same", padding_mode="reflect"),
+            (1, 3, 2),
+            "too small for reflect padding of 1 + 2",
+        ),
         (layers.Conv1d(4, 3, padding=3, padding_mode="circular"), (1, 3, 2), "too small for circular padding of 3 + 3"),
         (layers.ConvTranspose1d(4, 3, groups=2), (1, 3, 9), "channels in (=3) must be divisible by groups (=2)"),
         (layers.ConvTranspose2d(4, 3, padding=3), (1, 3, 2, 9), "left between the paddings: -2×5"),
@@ -230,7 +238,7 @@ def test_inputs_that_do_not_fit_are_refused_and_torch_refuses_them_too(
 
 
 def test_inputs_of_a_bilinear_layer_must_agree() -> None:
-    for one, other in (((2, 3), (3, 3)), ((2, 3), (2, 2, 3))):
+    for one, other in (((2, 3), (3, 3)), ((2, 3), (2, 2, 3)), ((2, 3, 5), (2, 4, 5))):
         with pytest.raises(ShapeError, match="the same axes but for the last"):
             layers.Bilinear(4).nests(one, other)
 
@@ -251,6 +259,24 @@ def test_inputs_of_a_bilinear_layer_must_agree() -> None:
 def test_well_known_layers(layer: Layer, shape: Shape, macs: int, weights: int, output: Shape) -> None:
     row = analyze(Network.sequential("net", shape, [layer])).rows[-1]
     assert (row.macs, row.weights, row.output) == (macs, weights, output)
+
+
+def test_fractional_pools_compare_each_tap_of_as_many_windows_as_they_are_told() -> None:
+    # 64 channels · 4·4 outputs · 2·2 taps; ⌊9·0.5⌋ = 4
+    assert ledger(layers.FractionalMaxPool2d(2, output_ratio=0.5).nests((1, 64, 9, 9))) == {"cmp": 64 * 16 * 4}
+    for layer in (layers.FractionalMaxPool2d(1, output_size=1), layers.FractionalMaxPool2d(2, output_ratio=(0.5, 0.9))):
+        x = torch.rand(1, 3, 9, 9)
+        assert layer.output((1, 3, 9, 9)) == tuple(getattr(torch.nn, layer.kind)(**layer.arguments(x.shape))(x).shape)
+    with pytest.raises(ShapeError, match="needs an image whose sides are whole numbers"):
+        analyze(
+            Network.sequential("net", (1, 3, 9, 9), [layers.FractionalMaxPool2d(2, output_ratio=0.5)]), (1, 3, "H", 9)
+        )
+
+
+def test_bias_is_passed_on_only_where_it_does_not_go_without_saying() -> None:
+    for layer in (layers.BatchNorm2d(), layers.InstanceNorm1d(), layers.GroupNorm(2, affine=False)):
+        assert "bias" not in layer.arguments((1, 4, 6, 6))
+    assert layers.BatchNorm2d(bias=False).arguments((1, 4, 6, 6))["bias"] is False
 
 
 def test_a_layer_norm_costs_five_passes_and_its_statistics() -> None:

@@ -22,7 +22,7 @@ from archcalc.cli import main
 from archcalc.errors import InputError, ShapeError, UnknownNameError
 from archcalc.footprint import parse_bytes
 from archcalc.graph import Network
-from archcalc.layers import KINDS, Conv2d, Flatten, Layer, Linear, MaxPool2d, PReLU, ReLU
+from archcalc.layers import KINDS, Add, Conv2d, Flatten, Layer, Linear, MaxPool2d, PReLU, ReLU
 from archcalc.pytorch.build import build
 from archcalc.pytorch.saved import saved_bytes
 from archcalc.pytorch.trace import trace
@@ -137,6 +137,19 @@ def test_each_kind_keeps_what_autograd_keeps(layer: Layer, shape: tuple[int, ...
         assert held.kept < kept
     else:
         assert held.kept == kept
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 8), (1, 5, 8), (2, 1, 8)])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("kind", ["MultiheadAttention", "RNN", "GRU"])
+def test_a_sequence_that_two_layers_read_is_kept_once_unless_each_reorders_it(
+    kind: str, first: bool, shape: tuple[int, ...]
+) -> None:
+    net = ac.Builder("net", shape)
+    shared = net.add(PReLU())
+    net.add(Add(), after=[net.add(getattr(ac.layers, kind)(8, batch_first=first), after=shared) for _ in range(2)])
+    network = net.network()
+    assert ac.memory(network).kept == saved_bytes(build(network), torch.rand(shape))
 
 
 def test_every_kind_that_states_what_it_keeps_is_tried() -> None:

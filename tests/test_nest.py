@@ -140,6 +140,16 @@ def test_the_last_nest_writes_the_output_and_reads_come_before(kind: str, data: 
     assert layer.nests(*shapes)[-1].output == layer.output(*shapes)
 
 
+@pytest.mark.parametrize("kind", sorted(PROGRAMS))
+@given(data=st.data())
+def test_windows_that_are_stated_are_as_many_as_the_loops_over_them(kind: str, data: st.DataObject) -> None:
+    layer, shapes = data.draw(cases(kind))
+    first = layer.nests(*shapes)[0]
+    for axis, size in zip(first.operands[0].axes, shapes[0], strict=False):
+        if isinstance(axis, Window):
+            assert axis.outputs(size, first.loops[axis.tap]) == first.loops[axis.out]
+
+
 def _loops(axis: object) -> set[str]:
     if isinstance(axis, Window):
         return {axis.out, axis.tap}

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from archcalc.errors import ShapeError, SpecError
+from archcalc.errors import ShapeError
 from archcalc.extents import Extent, Shape, differ, exact_div, prod, surely
-from archcalc.layers.base import INPUT, Layer, Made, check_image, check_int, check_rank
+from archcalc.layers.base import INPUT, Layer, Made, check_image, check_int, check_probability, check_rank
 from archcalc.layers.conv import dense
 from archcalc.layers.softmax import Softmax
 from archcalc.nest import Axis, Nest, Operand, Window
@@ -35,8 +35,7 @@ class MultiheadAttention(Layer):
 
     def __post_init__(self) -> None:
         check_int("num_heads", self.num_heads)
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout <= 1:
-            raise SpecError(f"dropout is {self.dropout!r}; a probability lies between 0 and 1")
+        check_probability("dropout", self.dropout)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """Queries, keys and values of all tokens; scaled; their products; softmax; the values' sums; a last map.

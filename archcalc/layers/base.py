@@ -126,6 +126,12 @@ def check_int(name: str, value: object, least: int | None = 1) -> None:
         raise SpecError(f"{name} is {value!r}; it must be {wanted}")
 
 
+def check_probability(name: str, value: object) -> None:
+    """Raise SpecError unless the value is a number from 0 to 1."""
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SpecError(f"{name} is {value!r}; a probability lies between 0 and 1")
+
+
 def check_rank(shape: Shape, rank: int, axes: str) -> None:
     """Raise ShapeError unless the shape has `rank` axes."""
     if len(shape) != rank:

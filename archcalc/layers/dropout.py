@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from archcalc.errors import SpecError
 from archcalc.extents import Shape, prod
-from archcalc.layers.base import Layer, Made
+from archcalc.layers.base import Layer, Made, check_probability
 
 
 class Identity(Layer):
@@ -38,8 +37,7 @@ class _Dropout(Layer):
     """Whether whole channels are dropped."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.p, int | float) or not 0 <= self.p <= 1:
-            raise SpecError(f"p is {self.p!r}; a probability lies between 0 and 1")
+        check_probability("p", self.p)
 
     @property
     def in_place(self) -> bool:

@@ -303,8 +303,12 @@ class _FractionalMaxPool(Layer):
             raise SpecError("one of output_size and output_ratio must be given")
         if self.output_size is not None:
             set_ints(self, "output_size", self.rank, 1)
-        elif not isinstance(self.output_ratio, tuple):
-            object.__setattr__(self, "output_ratio", (self.output_ratio,) * self.rank)
+            return
+        given = self.output_ratio
+        ratios = tuple(given) if isinstance(given, tuple | list) else (given,) * self.rank
+        if len(ratios) != self.rank or not all(isinstance(one, int | float) and 0 < one < 1 for one in ratios):
+            raise SpecError(f"output_ratio is {given!r}; it must be a number between 0 and 1 or {self.rank} of them")
+        object.__setattr__(self, "output_ratio", ratios)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """Comparisons of every tap with the largest so far. Raises ShapeError for a ratio of what is no number."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from archcalc.errors import SpecError
 from archcalc.extents import Extent, Shape, ceil_div, prod
-from archcalc.layers.base import ANY, INPUT, OUTPUT, Layer, Made, check_int, check_rank
+from archcalc.layers.base import ANY, INPUT, OUTPUT, Layer, Made, check_int, check_probability, check_rank
 from archcalc.nest import Axis, Nest, Operand
 
 _GATES: Mapping[str, int] = {"RNN": 1, "LSTM": 4, "GRU": 3}
@@ -85,8 +85,7 @@ class _Recurrent(Layer):
     def __post_init__(self) -> None:
         check_int("hidden_size", self.hidden_size)
         check_int("num_layers", self.num_layers)
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout <= 1:
-            raise SpecError(f"dropout is {self.dropout!r}; a probability lies between 0 and 1")
+        check_probability("dropout", self.dropout)
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """For every layer those of each direction, then the directions side by side; the initial state is given.
