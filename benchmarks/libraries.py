@@ -33,6 +33,7 @@ from archcalc.analysis import Report, analyze
 from archcalc.conventions import CONVENTIONS
 from archcalc.errors import ShapeError, TraceError
 from archcalc.pytorch.counters.base import unfused
+from archcalc.pytorch.known import Known, Literals
 from archcalc.pytorch.load import without_data
 from archcalc.pytorch.shadow import shadow_of
 from archcalc.pytorch.trace import trace
@@ -40,7 +41,7 @@ from archcalc.pytorch.trace import trace
 Record = dict[str, Any]
 Given = dict[str, Tensor]
 
-LARGE = 10**9
+LARGE = 4 * 10**8
 """Models of more parameters are not run with data, which would take 4 bytes for each."""
 
 
@@ -134,12 +135,15 @@ def inputs(module: nn.Module, config: Any) -> Iterator[Given]:
         "input_values": torch.zeros(1, *((config.max_length, mels) if patches else (16000,))),
         "input_features": torch.zeros(1, mels, 3000),
     }
+    across = {"input_features": torch.zeros(1, 3000, mels)} if "input_features" in takes else {}
     quiet = {"decoder_input_ids": torch.zeros(1, 8, dtype=torch.long)} if "decoder_input_ids" in takes else {}
     possible = {name: value for name, value in possible.items() if name in takes}
     main = getattr(module, "main_input_name", "")
     names = sorted(possible, key=lambda name: name != main)
     for chosen in (*((name,) for name in names), *combinations(names, 2)):
         yield {name: possible[name] for name in chosen} | quiet
+    if across:
+        yield across | quiet
 
 
 def compared(module: nn.Module, given: Given) -> Record:
@@ -188,10 +192,13 @@ def causes(report: Report) -> dict[str, int]:
 def flop_counter(module: nn.Module, args: tuple[Tensor, ...], kwargs: Given, device: torch.device) -> float:
     """Half of what FlopCounterMode counts on a copy of the module."""
     copy = shadow_of(module, device).requires_grad_(False)
+    own = (*args, *kwargs.values())
     args, kwargs = tuple(one.to(device) for one in args), {name: one.to(device) for name, one in kwargs.items()}
+    known = Known(zip((*args, *kwargs.values()), own, strict=True))
     with torch.no_grad(), unfused(), warnings.catch_warnings(), FlopCounterMode(display=False) as counter:
         warnings.simplefilter("ignore")
-        copy(*args, **kwargs)
+        with Literals(known), known:
+            copy(*args, **kwargs)
     return counter.get_total_flops() / 2
 
 

@@ -69,6 +69,9 @@ KNOWN = {
     "made without a device": lambda x: (x.new_zeros(2, dtype=torch.long) + torch.arange(2)).max(),
     "written, and read before": lambda x: torch.zeros(2, device=x.device).fill_(3).shape[0] // 2,
     "many steps, each of the one before twice": lambda x: doubled(x.new_ones(1), 60) == 2**60,
+    "numbers in the code": lambda x: torch.tensor([0, 1], device=x.device).sum(),
+    "list as an index": lambda x: (x.new_ones((1, 3))[:, [-1, 0]] == 1).all(),
+    "index of a list": lambda x: torch.arange(3, device=x.device)[[1]],
     "equal": lambda x: torch.equal(x.new_ones(2), torch.ones_like(x[:2, 0])),
 }
 
@@ -94,7 +97,7 @@ UNKNOWN = {
     "input": lambda x: (x >= 0).all(),
     "chance": lambda x: torch.rand((), device=x.device) >= 0,
     "nothing in it yet": lambda x: torch.isfinite(torch.empty(0, device=x.device).sum()),
-    "written down": lambda x: torch.tensor([0, 1], device=x.device).sum(),
+    "drawn": lambda x: torch.full((1,), 0.5, device=x.device).bernoulli().sum() >= 0,
 }
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from archcalc.pytorch.shadow import held_tensors
 
@@ -29,8 +30,14 @@ class Known(TorchDispatchMode):
     def __init__(self, given: Iterable[tuple[Tensor, Tensor]]):
         """With the values of tensors that have no data themselves."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.given = {id(x): (x, value, x._version) for x, value in given}
+        self.given: dict[int, tuple[Tensor, Tensor, int]] = {}
+        for x, value in given:
+            self.give(x, value)
         self.made: dict[int, tuple[Tensor, int, Any, Any, Any, tuple[int, ...]]] = {}
+
+    def give(self, x: Tensor, value: Tensor) -> None:
+        """Tell the value that a tensor without data has now."""
+        self.given[id(x)] = (x, value, x._version)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -59,6 +66,34 @@ class Known(TorchDispatchMode):
         if x._version != version:
             raise UnknownValueError("a number depends on parameters, on chance, or on what was overwritten")
         return value
+
+
+class Literals(TorchFunctionMode):
+    """Tells of numbers in the code, as in torch.tensor([1, 2]) and x[:, [0, -1]], which have no data either."""
+
+    def __init__(self, known: Known):
+        super().__init__()
+        self.known = known
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is Tensor.__getitem__ and args[0].is_meta:
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            made = (torch.tensor(one, device="meta") if _numbers(one) else one for one in index)
+            index = tuple(self._told(x, one) if x is not one else one for x, one in zip(made, index, strict=True))
+            return func(args[0], index)
+        result = func(*args, **kwargs)
+        return self._told(result, args[0]) if func is torch.tensor and result.is_meta and args else result
+
+    def _told(self, x: Tensor, numbers: Any) -> Tensor:
+        if not any(isinstance(one, Tensor) for one in tree_leaves(numbers)):
+            with _disable_current_modes(), torch._C.DisableTorchFunction():
+                self.known.give(x, torch.tensor(numbers, dtype=x.dtype, device="cpu"))
+        return x
+
+
+def _numbers(index: Any) -> bool:
+    return isinstance(index, list) and all(isinstance(one, int) for one in index)
 
 
 def _blank(x: Tensor) -> Tensor:

@@ -31,7 +31,8 @@ from archcalc.layers import Input, Layer
 from archcalc.layers.operation import Constant, Parameter, Recorded, Uncounted, Unused
 from archcalc.nest import Role
 from archcalc.pytorch import modules, operations
-from archcalc.pytorch.known import Known
+from archcalc.pytorch.known import Known, Literals
+from archcalc.pytorch.load import own_dtype
 from archcalc.pytorch.observe import role_of, tensors
 from archcalc.pytorch.origins import (
     ATTENTION,
@@ -87,8 +88,8 @@ def _run(
 ) -> Network:
     """The network on a device; knowing, what follows from sizes and given inputs has values, and is made there too."""
     shadow = shadow_of(module, device)
-    recorder = _Recorder(shadow, name)
-    dtype = next((one.dtype for one in module.parameters() if one.is_floating_point()), None)
+    dtype = own_dtype(module)
+    recorder = _Recorder(shadow, name, dtype)
     asked = arguments, kwargs
     with _slow_paths(device), torch.random.fork_rng(_generators(device)):
         placed = tree_map(lambda value: _placed(value, device, dtype), asked, is_leaf=_is_shape)
@@ -99,11 +100,13 @@ def _run(
         stack.enter_context(torch.random.fork_rng(_generators(device)))
         stack.enter_context(torch.no_grad())
         _hook(shadow, recorder)
-        for mode in (*([device] if knowing else []), recorder, _Functions(recorder)):
-            stack.enter_context(mode)
+        modes: list[Any] = [recorder, _Functions(recorder)]
         if knowing:
             pairs = zip(*(tree_flatten(one, is_leaf=_is_shape)[0] for one in (placed, asked)), strict=True)
-            stack.enter_context(Known((x, one) for x, one in pairs if isinstance(one, Tensor) and not one.is_meta))
+            known = Known((x, one) for x, one in pairs if isinstance(one, Tensor) and not one.is_meta)
+            modes = [device, Literals(known), *modes, known]
+        for mode in modes:
+            stack.enter_context(mode)
         try:
             result = shadow(*arguments, **kwargs)
         except ArchcalcError:
@@ -116,9 +119,9 @@ def _run(
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes nodes down as modules and operations run; knows which node every tensor came from."""
 
-    def __init__(self, module: nn.Module, name: str):
+    def __init__(self, module: nn.Module, name: str, dtype: torch.dtype):
         super().__init__()  # type: ignore[no-untyped-call]
-        self.module, self.name = module, name
+        self.module, self.name, self.dtype = module, name, dtype
         self.nodes: list[Node] = []
         self.sources: dict[int, tuple[Tensor, str]] = {}
         self.pending: dict[int, tuple[Tensor, str, Layer, str, str]] = {}
@@ -249,10 +252,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             left = [(key, _role(key, tensor), tensor) for key, tensor in own if id(tensor) not in self.counted]
             if left:
                 those = tuple((key, role, tuple(tensor.shape)) for key, role, tensor in left)
-                held = tuple(_held(key, tensor) for key, _, tensor in left)
+                held = tuple(self._tensor(key, tensor) for key, _, tensor in left)
                 name = self._add(path or self.name, Unused(type(part).__name__, those), (), None, path, held)
                 self.counted |= {id(tensor): name for _, _, tensor in left}
-        return Network(self.name, tuple(map(self._completed, self.nodes)), tuple(dict.fromkeys(outputs)))
+        nodes = tuple(map(self._completed, self.nodes))
+        return Network(self.name, nodes, tuple(dict.fromkeys(outputs)), _named(self.dtype))
 
     def _completed(self, node: Node) -> Node:
         """The node, with what is known of its module when all has run."""
@@ -379,6 +383,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 blocks[:-1] if path == label else blocks,
                 held,
                 origin or Origin(self.classes[path], functions),
+                None if output is None else self._other(output),
             )
         )
         if output is not None:
@@ -397,7 +402,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not path:
             return self._add("constant", Constant(tuple(x.shape)), (), x)
         owner, _, key = path.rpartition(".")
-        held = _held("tensor", x, self.counted.get(id(x)))
+        held = self._tensor("tensor", x)
         name = self._add(path, Parameter(tuple(x.shape), _role(key, x)), (), x, owner, (held,))
         self.counted.setdefault(id(x), name)
         return name
@@ -406,9 +411,17 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The tensors of a layer; those that another row counts already are marked."""
         held = []
         for key, tensor in (*part.named_parameters(remove_duplicate=False), *part.named_buffers()):
-            held.append(_held(key, tensor, self.counted.get(id(tensor))))
+            held.append(self._tensor(key, tensor))
             self.counted.setdefault(id(tensor), path)
         return tuple(held)
+
+    def _tensor(self, key: str, tensor: Tensor) -> Held:
+        counted_by = self.counted.get(id(tensor))
+        return Held(key, tuple(tensor.shape), tensor.requires_grad, counted_by, self._other(tensor))
+
+    def _other(self, x: Tensor) -> str | None:
+        """The type of a tensor's numbers where it is not the module's."""
+        return None if x.dtype == self.dtype else _named(x.dtype)
 
 
 class _Functions(TorchFunctionMode):
@@ -472,7 +485,7 @@ def _is_shape(value: Any) -> bool:
     return isinstance(value, tuple | list | torch.Size) and len(value) > 0 and all(type(dim) is int for dim in value)
 
 
-def _placed(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
+def _placed(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """A shape, in this dtype, or a tensor as a tensor on the device; anything else as it is."""
     if _is_shape(value):
         return (
@@ -512,9 +525,8 @@ def _own(part: nn.Module) -> list[tuple[str, Tensor]]:
     return [(key, one) for key, one in (*part._parameters.items(), *part._buffers.items()) if one is not None]
 
 
-def _held(key: str, tensor: Tensor, counted_by: str | None = None) -> Held:
-    width = None if tensor.is_floating_point() else tensor.element_size()
-    return Held(key, tuple(tensor.shape), tensor.requires_grad, counted_by, width)
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _role(key: str, tensor: Tensor) -> Role:
