@@ -111,6 +111,8 @@ def totals_chart(
         found = dict(zip(counted, table.total[1:], strict=True))
         columns.append([_seconds(report, timed) if name == "time" else _whole(report, found[name]) for name in chosen])
         notes += [f"{report.network.name}: {note}" for note in table.notes]
+    if "time" in chosen:
+        notes.append(f"Medians of passes on {' and '.join(dict.fromkeys(one.device for one in times if one))}.")
     shapes = {report.given for report in reports}
     labels = [
         report.network.name if len(shapes) == 1 else f"{report.network.name}, {report.given}" for report in reports

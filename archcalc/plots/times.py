@@ -27,7 +27,8 @@ class Times:
     @property
     def note(self) -> str:
         """Where the times are from, and what a pass takes while nobody times its layers."""
-        return f"Medians on {self.device}, each layer timed by itself; a whole pass takes {units.seconds(self.whole)}."
+        whole = units.seconds(self.whole)
+        return f"Medians on {self.device}, of each layer within a pass; a pass that nobody watches takes {whole}."
 
 
 def times_of(report: Report, timed: Timed) -> Times:
