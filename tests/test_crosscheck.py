@@ -23,6 +23,8 @@ from archcalc.pytorch.counters import COUNTERS, Counted
 from archcalc.pytorch.crosscheck import check, check_module
 from archcalc.pytorch.observe import materialize, observe, random
 from archcalc.pytorch.timing import threads
+from archcalc.pytorch.trace import trace
+from archcalc.targets import Argument
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CPU = torch.device("cpu")
@@ -513,3 +515,54 @@ def test_torchvision_is_constructed_without_drawing_weights(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "torchvision.models", types.SimpleNamespace(resnet18=model))
     assert check(zoo.resnet18(), entry=zoo.find("resnet18"), shape=(1, 3, 32, 32)).ok
     assert devices == [{"meta"}]
+
+
+class Tied(nn.Module):
+    """A weight under two names, a buffer that is not stored, and a state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(7, 4)
+        self.head = nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embedding.weight
+        self.mask = nn.Buffer(torch.ones(5), persistent=False)
+        self.scale = nn.Buffer(torch.ones(3))
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def forward(self, ids: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.embedding(ids))
+        return scores * self.scale.sum() + self.mask.sum()
+
+
+def test_tied_weights_are_compared_once() -> None:
+    (argument,) = [Argument((1, 5), "int64")]
+    report = check(
+        trace(Tied(), torch.zeros(1, 5, dtype=torch.int64), name="tied"), make=Tied, arguments=(argument,), device=CPU
+    )
+    state = by_what(report.comparisons)["state_dict"]
+    assert state.ours == state.theirs == 7 * 4 + 3 + 5
+    assert report.ok
+
+
+class LooksAtItsData(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return x if x.mean() > 0 else self.second(x)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.filterwarnings("ignore:.*cannot run without data")
+def test_a_module_is_traced_on_the_data_it_is_checked_with(sign: int) -> None:
+    module = LooksAtItsData()
+    nn.init.constant_(module.first.bias, 9 * sign)  # |weights| <= 1/2 on |x| <= 1 add up to 2 at most
+    other = LooksAtItsData()
+    nn.init.constant_(other.first.bias, -9 * sign)
+    report = check(trace(other, (1, 4), name="looks"), make=lambda: module, device=CPU)
+    assert by_what(report.comparisons)["MACs (torch)"].ours == {1: 16, -1: 32}[sign]
+    assert report.ok

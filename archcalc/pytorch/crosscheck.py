@@ -41,6 +41,7 @@ from archcalc.pytorch.observe import (
     role_of,
     row_tensors,
 )
+from archcalc.pytorch.trace import trace
 from archcalc.targets import Argument
 from archcalc.zoo import Entry
 
@@ -78,6 +79,9 @@ def check(
         with devices.memory_guard(device):
             module: nn.Module = make().to(device).eval()
         inputs = to_run(arguments or (Argument(whole),), device, own_dtype(module))
+        if shape is None or all(node.layer.output() == whole for node in network.input_nodes):
+            args, kwargs = inputs  # a module that looks into its data takes the path that this data takes
+            network = trace(module, args, name=network.name, **kwargs)
         label = "the module traced"
         comparisons = check_module(module, network, label=label, shape=shape, traced=True, inputs=inputs, progress=say)
         return CheckReport(network.name, whole, str(device), _facts(device), comparisons)
@@ -190,7 +194,7 @@ class _Beside:
         return self._compare("output elements", ours, theirs, "module", layers, problems=problems)
 
     def tensors(self) -> Iterator[Comparison]:
-        """Weights, biases and buffers by name and shape, and the elements of the state_dict."""
+        """Weights, biases and buffers by name and shape, and elements of the state_dict, each once."""
         total, theirs = self.report.total, dict.fromkeys(ROLES, 0)
         for name, parameter in self.module.named_parameters():
             theirs[role_of(name)] += parameter.numel()
@@ -202,7 +206,8 @@ class _Beside:
                 for row, call in self.matched
             ]
             yield self._compare(what, ours, theirs[role], "module", layers)
-        state = sum(tensor.numel() for tensor in self.module.state_dict().values())
+        held = (*self.module.state_dict(keep_vars=True).values(), *self.module.buffers())  # some buffers are not in it
+        state = sum(one.numel() for one in {id(one): one for one in held if isinstance(one, torch.Tensor)}.values())
         yield self._compare("state_dict", total.params + total.buffers, state, "module")
 
     def counted(self, tool: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Comparison]:
