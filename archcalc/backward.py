@@ -21,8 +21,9 @@ def graded(report: Report) -> frozenset[str]:
     """Names of the layers whose output has a gradient: they, or one before them, have something that is trained."""
     names: set[str] = set()
     for row in report.rows:
+        real = (row.node.dtype or "float").startswith(("float", "bfloat", "complex"))
         reached = any(source.name in names for source in row.sources) and row.kind not in GRADLESS
-        if reached or any(True for _ in trained(row)):
+        if (reached and real) or any(True for _ in trained(row)):
             names.add(row.name)
     return frozenset(names)
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from reprlib import repr as shorten
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from archcalc.analysis import Report, Row, analyze
 from archcalc.attended import Attended, attended, is_fusible
 from archcalc.backward import backward_macs, graded, trained
 from archcalc.errors import ArchcalcError, InputError
 from archcalc.extents import prod
-from archcalc.graph import Network
+from archcalc.graph import Held, Network
 from archcalc.layers import (
     LSTM,
     RBF,
@@ -28,7 +28,6 @@ from archcalc.layers import (
     Embedding,
     EmbeddingBag,
     Input,
-    Layer,
     LocalResponseNorm,
     MultiheadAttention,
     PositionalEmbedding,
@@ -38,14 +37,15 @@ from archcalc.layers import (
 from archcalc.layers.base import FACTORS, OUTPUT, Made
 from archcalc.layers.operation import Functional, Parameter
 from archcalc.names import unknown
+from archcalc.nest import Role
 
 if TYPE_CHECKING:
     from archcalc.table import Table
 
-Dtype = Literal["float32", "float16", "bfloat16", "mixed"]
+Dtype = Literal["float32", "float16", "bfloat16", "float64", "mixed"]
 Optimizer = Literal["none", "sgd", "momentum", "adam", "adamw"]
 
-WIDTHS: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "mixed": 4}
+WIDTHS: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "mixed": 4}
 """Bytes of a parameter."""
 
 STATES: dict[str, int] = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
@@ -71,6 +71,15 @@ class LayerMemory:
     stated: bool
 
 
+class _Tensor(NamedTuple):
+    """A parameter or buffer that a row counts."""
+
+    role: Role
+    elements: int
+    width: int
+    trained: bool
+
+
 @dataclass(frozen=True)
 class Memory:
     """What a network holds, in bytes, at one batch size."""
@@ -90,36 +99,42 @@ class Memory:
         """Bytes of a parameter."""
         return WIDTHS[self.dtype]
 
+    @cached_property
+    def _tensors(self) -> tuple[_Tensor, ...]:
+        found = []
+        for row in self.report:
+            held = {one.name: one for one in row.node.held}
+            for nest in row.nests:
+                for operand in nest.operands:
+                    known = held.get(operand.name)
+                    if operand.role in ("weight", "bias", "buffer") and not (known and known.counted_by):
+                        elements = int(prod(map(nest.extent, operand.axes)))
+                        width = self._width(operand.name, known)
+                        found.append(_Tensor(operand.role, elements, width, known is None or known.trained))
+        return tuple(found)
+
+    def _width(self, name: str, known: Held | None) -> int:
+        if known is None or known.dtype is None:
+            return INDEX if name == "num_batches_tracked" else self.width
+        return itemsize(known.dtype)
+
+    def elements(self, role: Literal["param", "buffer"], *, trained: bool = False) -> Mapping[int, int]:
+        """Elements of parameters or of buffers, perhaps only of what is trained, by the bytes of each."""
+        found = Counter({self.width: 0})
+        for one in self._tensors:
+            if (one.role == "buffer") == (role == "buffer") and (one.trained or not trained):
+                found[one.width] += one.elements
+        return found
+
     @property
     def weights(self) -> int:
         """Weights and biases."""
-        return self.width * int(self.report.total.params)
-
-    @cached_property
-    def statistics(self) -> Mapping[int, int]:
-        """Elements that are kept but not trained, by the bytes of each: running statistics, counts of batches."""
-        elements: Counter[int] = Counter({self.width: int(self.report.total.buffers)})
-        for row in self.report:
-            held = {one.name: one for one in row.node.held}
-            buffers = ((one, nest.shape(one)) for nest in row.nests for one in nest.operands if one.role == "buffer")
-            for operand, shape in buffers:
-                known = held.get(operand.name)
-                width = known.width if known else INDEX if operand.name == "num_batches_tracked" else None
-                if width and not (known and known.counted_by):
-                    elements[self.width] -= int(prod(shape))
-                    elements[width] += int(prod(shape))
-        return elements
+        return _bytes(self.elements("param"))
 
     @property
     def buffers(self) -> int:
-        """What is kept but not trained."""
-        return sum(width * count for width, count in self.statistics.items())
-
-    @property
-    def trained(self) -> int:
-        """Parameters that are trained, in elements."""
-        total = self.report.total
-        return int(total.params - total.frozen)
+        """What is kept but not trained: running statistics, counts of batches."""
+        return _bytes(self.elements("buffer"))
 
     @cached_property
     def tensors(self) -> int:
@@ -130,13 +145,13 @@ class Memory:
     @property
     def gradients(self) -> int:
         """A number for each parameter that is trained."""
-        return self.width * self.trained
+        return _bytes(self.elements("param", trained=True))
 
     @property
     def state(self) -> int:
         """What the optimizer holds between steps."""
         counts = COUNTER * self.tensors if self.optimizer in ("adam", "adamw") else 0
-        return STATES[self.optimizer] * self.width * self.trained + counts
+        return STATES[self.optimizer] * self.gradients + counts
 
     @property
     def inputs(self) -> int:
@@ -242,22 +257,25 @@ class Memory:
 
 
 def memory(
-    target: Network | Report, *, batch: int | None = None, dtype: str = "float32", optimizer: str = "sgd"
+    target: Network | Report, *, batch: int | None = None, dtype: str | None = None, optimizer: str = "sgd"
 ) -> Memory:
     """What a network, or a report's network on the report's input, holds at a batch size, by default the input's.
 
-    `mixed` means float32 parameters under `torch.autocast` to 16 bits. Training mode: dropouts drop, batch norms take
-    the statistics of the batch. Raises InputError for an input that is not of whole numbers, UnknownNameError.
+    The dtype is by default the network's: float32, or that of the module it was traced from. Another one replaces that
+    alone: masks, ids and what has a type of its own stay as they are. `mixed` means float32 parameters under
+    `torch.autocast` to 16 bits. Training mode: dropouts drop, batch norms take the statistics of the batch.
+    Raises InputError for an input that is not of whole numbers, UnknownNameError.
 
     >>> from archcalc import zoo
     >>> held = memory(zoo.resnet34(), batch=32, optimizer="adam")
     >>> held.weights, held.state // held.weights
     (87190688, 2)
     """
+    report = target if isinstance(target, Report) else analyze(target)
+    dtype = report.network.dtype if dtype is None else dtype
     for name, value, known in (("dtype", dtype, get_args(Dtype)), ("optimizer", optimizer, get_args(Optimizer))):
         if value not in known:
             raise unknown(name, value, known)
-    report = target if isinstance(target, Report) else analyze(target)
     if batch is not None and batch != report.input[0]:
         if type(batch) is not int or batch < 1:
             raise InputError(f"a batch is a positive whole number, not {batch!r}")
@@ -282,6 +300,20 @@ def parse_bytes(text: str) -> int:
     return int(Decimal(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
+def itemsize(dtype: str) -> int:
+    """Bytes of a number of a type that is named as torch names it.
+
+    >>> [itemsize(dtype) for dtype in ("bool", "int64", "bfloat16", "complex64", "float8_e4m3fn")]
+    [1, 8, 2, 8, 1]
+    """
+    bits = re.search(r"\d+", dtype)
+    return max(1, int(bits[0]) // 8) if bits else 1
+
+
+def _bytes(elements: Mapping[int, int]) -> int:
+    return sum(width * count for width, count in elements.items())
+
+
 class _Accounts:
     """The storages of a report's layers, how wide their numbers are, who keeps them and until when they live."""
 
@@ -296,7 +328,8 @@ class _Accounts:
         self.widths: dict[str, int] = {}
         ids = {name for row in report if isinstance(row.node.layer, _TABLES) for name in row.node.inputs}
         for row in report:
-            self.widths[row.name] = INDEX if row.name in ids else self._width(row)
+            known = INDEX if row.name in ids else None
+            self.widths[row.name] = itemsize(row.node.dtype) if row.node.dtype else known or self._width(row)
 
     def layers(self) -> Iterator[LayerMemory]:
         """Every layer's account, in the order they run."""
@@ -313,7 +346,7 @@ class _Accounts:
             yield LayerMemory(row, made * self.widths[row.name], total, copies, live, items is not None)
 
     def _width(self, row: Row) -> int:
-        """Bytes of a number of a layer's output."""
+        """Bytes of a number of a layer's output that is of the network's type."""
         layer = row.node.layer
         if not row.sources or isinstance(layer, _TABLES):
             return self.parameter
@@ -323,12 +356,13 @@ class _Accounts:
         if cast is not None:
             return cast
         sources = row.sources[:1] if isinstance(layer, Functional) else row.sources
-        own = self.parameter if isinstance(layer, _JOINED) else 0
-        return max(own, *(self.widths[source.name] for source in sources))
+        widths = [self.widths[source.name] for source in sources if source.node.dtype is None]
+        own = self.parameter if isinstance(layer, _JOINED) or not widths else 0
+        return max([own, *widths])
 
     def _cast(self, row: Row) -> int | None:
         """Bytes of the numbers that autocast casts a layer's inputs to; None where it takes them as they come."""
-        if not self.mixed:
+        if not self.mixed or row.node.dtype:
             return None
         if isinstance(row.node.layer, PReLU) or any("mac" in nest.ops for nest in row.nests):
             return HALF
@@ -374,14 +408,15 @@ class _Accounts:
             return None  # PyTorch casts between its steps
         if call is not None and call.dropout:
             return [(None, self.widths[row.name] * call.dropped), self._stored(row.sources[-1], storage)]
-        stated = None if self._steps_cast(row.node.layer) else row.node.layer.keeps(*row.inputs)
+        stated = None if self._steps_cast(row) else row.node.layer.keeps(*row.inputs)
         if stated is None:
             return None
         items: list[tuple[str | None, int]] = []
         for one in stated:
             if isinstance(one, Made):
-                widths = {"activation": self.widths[row.name], "parameter": self.parameter}
-                width = widths.get(one.width, SINGLE if one.width == "single" else INDEX)
+                own = self.widths[row.name]
+                widths = {"activation": own, "parameter": self.parameter, "single": max(SINGLE, own), "index": INDEX}
+                width = widths[one.width]
                 items.append((None, int(one.elements) * width))
             elif one == OUTPUT:
                 items.append((storage[row.name], self._storage_size(storage[row.name])))
@@ -401,19 +436,20 @@ class _Accounts:
     def _stored(self, row: Row, storage: dict[str, str]) -> tuple[str, int]:
         return storage[row.name], self._storage_size(storage[row.name])
 
-    def _steps_cast(self, layer: Layer) -> bool:
+    def _steps_cast(self, row: Row) -> bool:
         """Whether PyTorch casts between the steps of a layer, which then keeps something else than it states."""
+        layer, width = row.node.layer, self.widths[row.name]
         if isinstance(layer, MultiheadAttention):
-            return bool(layer.dropout) and (self.mixed or self.parameter == HALF)
-        if isinstance(layer, LSTM) and self.parameter == HALF:
-            return True  # oneDNN computes it on some machines only
+            return bool(layer.dropout) and (self.mixed or width == HALF)
+        if isinstance(layer, LSTM) and width != SINGLE:
+            return True  # 16 bits oneDNN computes on some machines only, 64 never
         padded = getattr(layer, "padding_mode", "zeros") in ("reflect", "replicate")
         return self.mixed and (padded or layer.kind in _CAST_WITHIN)
 
     def _read(self, row: Row, index: int, storage: dict[str, str]) -> tuple[str | None, int]:
         """An input that backward reads: its storage, or a copy where autocast casts it or the layer overwrites it."""
         source, layer = row.sources[index], row.node.layer
-        cast = SINGLE if isinstance(layer, RMSNorm) else self._cast(row)
+        cast = max(SINGLE, self.widths[source.name]) if isinstance(layer, RMSNorm) else self._cast(row)
         if cast not in (None, self.widths[source.name]):
             return None, int(prod(source.output)) * cast
         if index == 0 and layer.trains_in_place and getattr(layer, "inplace", False):

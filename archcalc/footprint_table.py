@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +57,10 @@ def summary_table(memory: Memory, fits: int | None = None) -> Table:
     columns = (Column("what", "left"), Column("how", "left"), Column("bytes"), Column("MB"), Column("MiB"))
     rows: list[tuple[Cell, ...]] = [(name, how, *_sizes(nbytes)) for name, how, nbytes in _parts(memory)]
     rows.append((f"peak of activations at {memory.peak.row.name}", "inference", *_sizes(memory.peak.live)))
-    rows.append(("inference", "weights + buffers + peak", *_sizes(memory.inference)))
+    rows.append(("inference", "params + buffers + peak", *_sizes(memory.inference)))
     if memory.optimizer == "none":
         return Table(_title(memory), columns, tuple(rows), notes=_summary_notes(memory, fits))
-    total = ("training", "weights + buffers + gradients + state + input + kept", *_sizes(memory.training))
+    total = ("training", "params + buffers + gradients + state + input + kept", *_sizes(memory.training))
     if memory.unstated:
         total = ("training, at least", *total[1:])
     order = [*rows[:2], *rows[-2:], *rows[2:-2]]
@@ -120,17 +121,13 @@ def _bound(memory: Memory, nbytes: int) -> Cell:
 
 def _parts(memory: Memory) -> list[tuple[str, str, int]]:
     """Name, arithmetic and bytes of what is held."""
-    width, trained = memory.width, memory.trained
-    total = memory.report.total
-    parts = [("weights", f"{units.count(total.params)} × {width}", memory.weights)]
-    statistics = {one: count for one, count in memory.statistics.items() if count} or {width: 0}
-    how = " + ".join(f"{units.count(count)} × {one}" for one, count in statistics.items())
-    parts.append(("buffers", how, memory.buffers))
+    params, trained = memory.elements("param"), memory.elements("param", trained=True)
+    parts = [("params", _times(params), memory.weights), ("buffers", _times(memory.elements("buffer")), memory.buffers)]
     if memory.optimizer == "none":
         return parts
-    parts.append(("gradients", f"{units.count(trained)} × {width}", memory.gradients))
+    parts.append(("gradients", _times(trained), memory.gradients))
     states = STATES[memory.optimizer]
-    how = f"{states} × {units.count(trained)} × {width}" if states else "none"
+    how = _times(trained, f"{states} × ") if states else "none"
     if memory.optimizer in ("adam", "adamw"):
         how += f" + {units.count(memory.tensors)} × {COUNTER}"
     parts.append((f"state of {memory.optimizer}", how, memory.state))
@@ -138,6 +135,12 @@ def _parts(memory: Memory) -> list[tuple[str, str, int]]:
     kept = "at least, of the layers that state it" if memory.unstated else "sum over layers"
     parts.append(("kept for backward", kept, memory.kept))
     return parts
+
+
+def _times(elements: Mapping[int, int], before: str = "") -> str:
+    """The arithmetic of elements by the bytes of each."""
+    known = {width: count for width, count in elements.items() if count} or elements
+    return " + ".join(f"{before}{units.count(count)} × {width}" for width, count in known.items())
 
 
 def _sizes(nbytes: int) -> tuple[Cell, ...]:
@@ -183,7 +186,8 @@ def _summary_notes(memory: Memory, fits: int | None) -> tuple[str, ...]:
             f"{units.count(forward + backward)}."
         )
     if memory.dtype == "mixed":
-        notes.append(f"{MIXED} The copies are {units.mb(memory.copies)} of what is kept.")
+        kept = f" The copies are {units.mb(memory.copies)} of what is kept." if memory.optimizer != "none" else ""
+        notes.append(MIXED + kept)
     if memory.unstated and memory.optimizer != "none":
         listed = ", ".join(f"{row.name} ({row.kind})" for row in memory.unstated)
         notes.append(f"What backward keeps of these is not stated, so that the total is a lower bound: {listed}.")

@@ -20,14 +20,14 @@ from archcalc.names import unknown
 class Held:
     """A tensor that a real module holds: its name there, its shape, whether it is trained, which row counts it.
 
-    Also the bytes of a number where those are not floating-point, which no change of dtype alters.
+    Also its type where that is not the network's, such as "int64".
     """
 
     name: str
     shape: tuple[int, ...]
     trained: bool = True
     counted_by: str | None = None
-    width: int | None = None
+    dtype: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,9 @@ class Origin:
 class Node:
     """One layer of a network: its unique name, the names of the nodes that flow into it, the blocks it lies in.
 
-    Of a traced module it also knows the tensors that the module holds, so that shared ones are counted once, and its
-    origin, since other counters see some modules and functions only.
+    Of a traced module it also knows the tensors that the module holds, so that shared ones are counted once, its
+    origin, since other counters see some modules and functions only, and the type of its output where that is not the
+    network's, such as "bool".
     """
 
     name: str
@@ -79,6 +80,7 @@ class Node:
     blocks: tuple[str, ...] = ()
     held: tuple[Held, ...] = ()
     origin: Origin | None = None
+    dtype: str | None = None
 
     def check(self) -> None:
         """Raise SpecError where the layer takes another number of inputs."""
@@ -92,12 +94,15 @@ class Node:
 class Network:
     """Nodes in an order in which they can run, and the names of the outputs: by default the last node's.
 
+    A traced network has the type of its module's numbers.
+
     Raises SpecError for a name used twice, an input that no earlier node has, or a wrong number of inputs.
     """
 
     name: str
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...] = ()
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

@@ -38,7 +38,7 @@ ZOO = [
     *(("squeezenet1-1", "3x64x64"), ("resnet20", "3x32x32"), ("inception-reduced", "256x32x32")),
 ]
 
-PHASES = ["weights and buffers", "inference, peak", "forward, peak", "forward, end", "backward, peak", "backward, end"]
+PHASES = ["params and buffers", "inference, peak", "forward, peak", "forward, end", "backward, peak", "backward, end"]
 PHASES += ["step, peak", "step, end"]
 
 
@@ -46,7 +46,7 @@ PHASES += ["step, peak", "step, end"]
 def test_every_difference_has_a_name(name: str, size: str) -> None:
     result = taken(name, size)
     assert {phase.name: phase.remainder for phase in result.phases} == dict.fromkeys(PHASES, 0)
-    for exact in ("weights and buffers", "backward, end", "step, end"):
+    for exact in ("params and buffers", "backward, end", "step, end"):
         assert result[exact].difference == 0
     assert set(result["forward, end"].parts) <= {"loss", "Python's numbers"}  # so all that backward keeps is computed
 
@@ -82,7 +82,7 @@ def test_a_small_network_by_hand() -> None:
     target = traced(Small(), (32, 8))
     result = measure(target, ac.memory(target.report(), optimizer="adam"), device=CPU)
     # 8·16 + 16 + 16·4 + 4 = 212 weights of 4 bytes
-    assert result["weights and buffers"].measured == 848
+    assert result["params and buffers"].measured == 848
     # at ReLU 2·32·16 numbers; the 32·8 of the input are still held
     assert result["inference, peak"].measured == 848 + 4096 + 1024
     assert dict(result["inference, peak"].parts) == {"held after the last read": 1024}
@@ -232,7 +232,7 @@ def test_an_accelerators_rounding_and_statistics(monkeypatch: pytest.MonkeyPatch
     result = taken("resnet34", "3x64x64", optimizer="adam")
     # 36 batch norms have a count of 8 bytes; the four tensors of the 7 of them of 64 channels fill half a block each;
     # the first weights, 64·3·7·7·4 bytes, end in half a block; the bias of 4,000 bytes takes 8 blocks
-    assert result["weights and buffers"].parts["rounding"] == 36 * 504 + 7 * 4 * 256 + 256 + 96
+    assert result["params and buffers"].parts["rounding"] == 36 * 504 + 7 * 4 * 256 + 256 + 96
     assert [phase.remainder for phase in result.phases] == [0] * 8
 
 
@@ -297,13 +297,13 @@ def test_the_command(shell: Shell) -> None:
     (measured,) = record["measured"]
     assert measured["environment"]["threads"] == 1
     by_name = {phase["name"]: phase for phase in measured["phases"]}
-    assert by_name["weights and buffers"]["measured"] == record["weights"] + record["buffers"]
+    assert by_name["params and buffers"]["measured"] == record["weights"] + record["buffers"]
     assert by_name["backward, peak"]["computed"] == record["training"]
     for phase in measured["phases"]:
         assert phase["measured"] == phase["computed"] + sum(phase["parts"].values()) + phase["remainder"]
     header, first, *_ = shell.ok(*arguments, "--format", "csv").splitlines()
     assert header == "device,phase,computed,measured,difference,of which,remainder"
-    assert first == "cpu,weights and buffers,243360,243360,0,,0"
+    assert first == "cpu,params and buffers,243360,243360,0,,0"
     assert "measured" not in json.loads(shell.ok("memory", "lenet5", "--format", "json"))
 
 
@@ -320,7 +320,7 @@ def test_attention_that_runs_as_one_kernel_is_noted() -> None:
 def test_a_real_cuda_device(name: str, optimizer: str) -> None:
     before = torch.cuda.memory_allocated()
     result = taken(name, "3x64x64", optimizer=optimizer, device=torch.device("cuda"))
-    assert result["weights and buffers"].remainder == 0
+    assert result["params and buffers"].remainder == 0
     assert result["forward, peak"].measured >= result["forward, end"].measured
     state = result["step, end"].parts.get("state on the CPU", 0)
     assert state == (-4 * result.memory.tensors if optimizer == "adam" else 0)

@@ -124,7 +124,7 @@ NOT_IN_HALF = {"LocalResponseNorm", "AvgPool3d", "LPPool3d"}
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel", "ignore:Mismatch dtype between input")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "mixed"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64", "mixed"])
 @pytest.mark.parametrize(("layer", "shape"), TRIED, ids=[f"{layer.kind}{i}" for i, (layer, _) in enumerate(TRIED)])
 def test_each_kind_keeps_what_autograd_keeps(layer: Layer, shape: tuple[int, ...], dtype: str) -> None:
     network = Network.sequential("net", shape, [PReLU(), layer])
@@ -586,7 +586,7 @@ def test_buffers_of_a_traced_module_are_as_wide_as_they_are(dtype: str) -> None:
     held = ac.memory(trace(module, IMAGES), dtype=dtype)
     assert held.buffers == sum(one.nbytes for one in module.to(getattr(torch, dtype)).buffers())
     # mean and variance of the norm 16, the module's mean 8; the norm's count and ids 9 of 8; the mask; what is unused
-    assert dict(held.statistics) == {4 if dtype == "float32" else 2: 24, 8: 9, 1: 8} | (
+    assert dict(held.elements("buffer")) == {4 if dtype == "float32" else 2: 24, 8: 9, 1: 8} | (
         {4: 24 + 3} if dtype == "float32" else {4: 3}
     )
 

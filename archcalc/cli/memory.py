@@ -15,7 +15,9 @@ from archcalc.targets import Target, torch_part
 
 def memory(
     target: OneTarget,
-    dtype: Annotated[str, typer.Option(metavar="NAME", help=f"Numbers: {', '.join(WIDTHS)}.")] = "float32",
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"Numbers: {', '.join(WIDTHS)}; by default the network's own.")
+    ] = None,
     optimizer: Annotated[
         str, typer.Option(metavar="NAME", help=f"What trains: {', '.join(STATES)}; none is inference alone.")
     ] = "sgd",

@@ -410,7 +410,7 @@ def _sum(blocks: Sequence[Block]) -> int:
 def _phases(session: _Session, memory: Memory) -> Iterator[Phase]:
     held = memory.weights + memory.buffers
     rounding = session.rounding("weights")
-    yield _phase("weights and buffers", held, session.after(BUILD), {"rounding": rounding})
+    yield _phase("params and buffers", held, session.after(BUILD), {"rounding": rounding})
     yield _inference(session, memory)
     if memory.optimizer == "none":
         return

@@ -36,7 +36,7 @@ def room_for_all(reports: Sequence[Report], device: torch.device, dtype: str) ->
 
 def needed(report: Report, dtype: str, optimizer: str = "none") -> int:
     """Bytes that a pass, or a training step with an optimizer, holds at most."""
-    return int(memory(report, optimizer=optimizer).total) * WIDTHS[dtype] // WIDTHS["float32"]
+    return int(memory(report, dtype="float32", optimizer=optimizer).total) * WIDTHS[dtype] // WIDTHS["float32"]
 
 
 def available(device: torch.device) -> int | None:
