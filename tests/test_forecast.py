@@ -177,7 +177,7 @@ def test_layers_of_the_grid_read_what_a_layer_before_them_wrote() -> None:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
 
-    def measure(device: torch.device, dtype: torch.dtype) -> tuple[Calibrated, ...]:
+    def measure(device: torch.device, dtype: torch.dtype, progress: object) -> tuple[Calibrated, ...]:
         asked.append(str(dtype))
         return tuple(Calibrated(layer, shape, 1e-3 * i) for i, (layer, shape) in enumerate(GRID, 1))
 
@@ -206,7 +206,7 @@ def test_another_grid_or_a_broken_file_is_measured_anew(measured: list[str]) -> 
 
 
 def test_ctrl_c_while_calibrating_keeps_nothing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(calibration, "measure", interrupted)
@@ -286,7 +286,7 @@ def test_forecast_without_measuring_runs_nothing(shell: Shell, monkeypatch: pyte
     def fails(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(forecast, "time_network", fails)
+    monkeypatch.setattr(forecast, "time_networks", fails)
     predicted = []
     for options in ((), ("--batch", "100000"), ("--input", "3x448x448")):
         given = ("vgg19", *ONE, "--no-measure", *options, "--format", "json")

@@ -7,6 +7,8 @@ import io
 import itertools
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from archcalc import Network, analyze, cache, targets
 from archcalc.errors import InputError, MissingPackageError
 from archcalc.layers import Flatten, Linear, ReLU
-from archcalc.pytorch import roofline, room
+from archcalc.pytorch import ceilings, roofline, room
 from archcalc.pytorch.roofline import Roofline
 from tests.conftest import Shell
 from tests.measured import CPU, a_machine, keep, timed
@@ -89,7 +91,7 @@ def test_the_table_has_a_line_a_layer(result: Roofline) -> None:
     assert table.rows[1][-2:] == ("50.0%", "memory")
     assert table.total is not None
     assert table.total[2] == 1_010_000
-    assert "1.0 GMAC/s, 0.1 GB/s, 10.0 µs a launch" in table.notes[1]
+    assert "1.0 GMAC/s, 0.1 GB/s, 10.0 µs a launch" in table.notes[-1]
 
 
 def test_the_record_has_every_number(result: Roofline) -> None:
@@ -185,6 +187,34 @@ def test_a_drawing_is_saved(shell: Shell, tmp_path: Path, suffix: str) -> None:
     assert [one.name for one in tmp_path.iterdir() if one.is_file()] == [file.name]
 
 
+def test_a_drawing_is_of_the_last_device(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    keep()
+    monkeypatch.setattr("archcalc.pytorch.devices.resolve", lambda name: (torch.device("cuda"), CPU))
+    shell.ok("roofline", *SMALL, "--output", str(tmp_path / "roof.svg"))
+
+
+@pytest.mark.parametrize(("command", "more", "first"), [("roofline", ("--measure",), 0), ("forecast", (), 2 / 3)])
+def test_progress_goes_up_to_all(
+    command: str, more: tuple[str, ...], first: float, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three parts of a forecast two are kept."""
+    keep()
+    shares: list[float] = []
+
+    @contextmanager
+    def recorded(*, ticking: bool) -> Iterator[Any]:
+        assert not ticking  # it would disturb what is measured
+        yield lambda what, share: shares.append(share)
+
+    monkeypatch.setattr(f"archcalc.cli.{command}.progress", recorded)
+    monkeypatch.setattr(ceilings, "MATRICES", {"cpu": (8, 16)})
+    monkeypatch.setattr(ceilings, "ARRAYS", {"cpu": (64, 128)})
+    shell.ok(command, *SMALL, *more)
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (first, 1)
+
+
 def test_measure_measures_again(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     keep()
     again: list[bool] = []
@@ -237,11 +267,6 @@ def test_counts_cannot_be_drawn(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "x.svg"
     assert "nothing that could be drawn" in shell.refused("roofline", "lenet5", "--counts", "--output", str(file))
     assert not file.exists()
-
-
-def test_a_drawing_is_of_one_device(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archcalc.pytorch.devices.resolve", lambda name: (CPU, CPU))
-    assert "choose it with --device" in shell.refused("roofline", "lenet5", "--output", str(tmp_path / "x.svg"))
 
 
 def test_memory_that_the_cpu_has(tmp_path: Path) -> None:

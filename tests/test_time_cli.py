@@ -173,6 +173,11 @@ def test_the_profiler_times_the_same_rows(shell: Shell) -> None:
     assert "profiler | difference" in out
 
 
+def test_a_trace_is_of_the_last_device(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archcalc.pytorch.devices.resolve", lambda name: (torch.device("cuda"), CPU))
+    shell.ok("time", *SMALL, "--trace", str(tmp_path / "trace.json"))
+
+
 def test_the_trace_has_a_range_for_every_row(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
     out = shell.ok("time", *TRACED, "--trace", str(file))
@@ -392,7 +397,7 @@ REFUSED = [
     (("--optimizer", "adam"), "--optimizer is of a training step: add --step"),
     (("--step", "--optimizer", "adagrad"), "unknown optimizer 'adagrad'; there are: sgd, momentum, adam, adamw"),
     (("--trace", "x.json", "--output", "x.json"), "--trace and --output both write x.json"),
-    (("mlp", "--trace", "x.json"), "--trace is of one network on one device"),
+    (("mlp", "--trace", "x.json"), "--trace is of one network: give one"),
     (("--dtype", "float31"), "unknown dtype 'float31'; did you mean 'float32'"),
     (("--seconds", "0"), "--seconds is 0.0; it must be more than 0"),
     (("--threads", "0"), "threads (=0) must be at least 1"),

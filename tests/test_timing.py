@@ -226,6 +226,12 @@ def test_prepare_moves_the_module_itself(net: Net) -> None:
     assert net.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_layers_tell_how_far_they_are(net: Net) -> None:
+    shares: list[float] = []
+    time_layers(net, (X,), ["conv"], runs=4, progress=shares.append)
+    assert shares == [0, 0.25, 0.5, 0.75]
+
+
 def test_prepare_leaves_weights_of_five_axes_as_they_lie() -> None:
     prepare(module := nn.Conv3d(3, 4, 3), device=CPU, channels_last=True)
     assert module.weight.is_contiguous()

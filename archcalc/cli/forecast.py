@@ -31,8 +31,8 @@ def forecast(
     devices = torch_part("devices").resolve(device)
     part = torch_part("forecast")
     results = []
-    with progress() as advance:
-        for place in devices:
+    with progress(ticking=False) as advance:
+        for i, place in enumerate(devices):
             result = part.forecast(
                 chosen,
                 device=place,
@@ -41,7 +41,7 @@ def forecast(
                 again=measure,
                 compare=compare,
                 seconds=seconds,
-                progress=advance,
+                progress=torch_part("timing").Part(advance, i, len(devices)),
             )
             results.append(result)
     tables = [table for one in results for table in ((one.table, one.model.table) if model else (one.table,))]

@@ -40,12 +40,11 @@ def roofline(
     devices = torch_part("devices").resolve(device)
     part = torch_part("roofline")
     if drawing:
-        if len(devices) > 1:
-            raise InputError("a drawing is of one device: choose it with --device")
+        devices = devices[-1:]  # a drawing is of one device: of all, the accelerator
         part.require_matplotlib()
     results = []
-    with progress() as advance:
-        for place in devices:
+    with progress(ticking=False) as advance:
+        for i, place in enumerate(devices):
             result = part.roofline(
                 chosen,
                 device=place,
@@ -53,7 +52,7 @@ def roofline(
                 threads=threads,
                 again=measure,
                 seconds=seconds,
-                progress=advance,
+                progress=torch_part("timing").Part(advance, i, len(devices)),
             )
             results.append(result)
     if drawing:

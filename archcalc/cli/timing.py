@@ -48,8 +48,10 @@ def timing(
         raise InputError(f"--trace and --output both write {trace}")
     chosen = targets.resolve()
     places = torch_part("devices").resolve(device)
-    if trace is not None and len(chosen) * len(places) > 1:
-        raise InputError("--trace is of one network on one device: give one, and --device")
+    if trace is not None:
+        if len(chosen) > 1:
+            raise InputError("--trace is of one network: give one")
+        places = places[-1:]  # of all devices, the accelerator
     made = torch_part("subject").Settings
     settings = [made(place, dtype, channels_last, threads, compiled, tf32) for place in places]
     for one in settings:
@@ -59,10 +61,7 @@ def timing(
     results: list[Any] = []
     with progress(ticking=False) as advance:
         for i, one in enumerate(settings):
-
-            def part(what: str, share: float, before: int = i) -> None:
-                advance(what, (before + share) / len(settings))
-
+            part = torch_part("timing").Part(advance, i, len(settings))
             if step:
                 timed = torch_part("step").time_steps
                 results += timed(chosen, one, optimizer=optimizer or "sgd", seconds=seconds, progress=part)

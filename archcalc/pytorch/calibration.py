@@ -5,10 +5,10 @@ Channels and sizes are such that no layer of the zoo's networks is among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache as once
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,9 @@ from archcalc.pytorch import timing
 from archcalc.pytorch.build import build
 from archcalc.pytorch.devices import environment, lacking, memory_guard, require_dtype
 from archcalc.pytorch.observe import random
+from archcalc.pytorch.timing import Part, Progress, Share
 
 SCHEMA = "archcalc.calibration/2"
-
-Progress: TypeAlias = Callable[[str], None]
 
 ROUNDS = 10
 """Passes through the whole grid: between two runs of a layer its weights have left the caches."""
@@ -46,7 +45,7 @@ class Calibrated:
 
 
 def calibration(
-    device: torch.device, dtype: torch.dtype, *, again: bool = False, progress: Progress = lambda step: None
+    device: torch.device, dtype: torch.dtype, *, again: bool = False, progress: Progress = lambda step, share: None
 ) -> tuple[Calibrated, ...]:
     """The grid's layers with the threads torch has now, as kept, or timed where nothing is kept, or again.
 
@@ -57,8 +56,9 @@ def calibration(
     kept = None if again else _read(facts)
     if kept is not None:
         return kept
-    progress(f"calibration: {len(GRID)} layers on {device}")
-    measured = measure(device, dtype)
+    step = f"calibration: {len(GRID)} layers on {device}"
+    progress(step, 0)
+    measured = measure(device, dtype, progress=Part(progress, 0, 1).of(step))
     record = {
         "schema": SCHEMA,
         "environment": facts,
@@ -69,7 +69,11 @@ def calibration(
 
 
 def measure(
-    device: torch.device, dtype: torch.dtype, grid: tuple[tuple[Layer, Shape], ...] = (), rounds: int = ROUNDS
+    device: torch.device,
+    dtype: torch.dtype,
+    grid: tuple[tuple[Layer, Shape], ...] = (),
+    rounds: int = ROUNDS,
+    progress: Share = lambda share: None,
 ) -> tuple[Calibrated, ...]:
     """Time every layer of a grid, by default `GRID`, in passes through all of them. Raises InputError."""
     chosen = grid or GRID
@@ -79,7 +83,7 @@ def measure(
         module.inputs = [random(shape, device).to(dtype) for _, shape in chosen]
         names = [f"second.{i}.{_NAME}" for i in range(len(chosen))]
         try:
-            times = timing.time_layers(module, (), names, runs=rounds)
+            times = timing.time_layers(module, (), names, runs=rounds, progress=progress)
         except NotImplementedError as error:
             raise lacking("a layer of the calibration", dtype, device, error) from None
     return tuple(

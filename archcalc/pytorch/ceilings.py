@@ -7,7 +7,7 @@ The matrix rate is the best of several sizes of square matrix product, the memor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, TypeAlias
@@ -20,6 +20,7 @@ from archcalc.errors import InputError
 from archcalc.pytorch import timing
 from archcalc.pytorch.devices import described, environment, lacking, memory_guard, require_dtype
 from archcalc.pytorch.observe import random
+from archcalc.pytorch.timing import Progress
 from archcalc.roofline import Ceilings
 from archcalc.table import Column, Table
 
@@ -35,7 +36,6 @@ LONGEST = 0.5
 """Seconds: a size that would take longer than this is left out."""
 
 Ceiling: TypeAlias = Literal["matrix product", "copy", "triad", "launch"]
-Progress: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Machine:
 
 
 def machine(
-    device: torch.device, dtype: torch.dtype, *, again: bool = False, progress: Progress = lambda step: None
+    device: torch.device, dtype: torch.dtype, *, again: bool = False, progress: Progress = lambda step, share: None
 ) -> Machine:
     """This machine's ceilings with the threads torch has now: those kept, or measured where there are none, or again.
 
@@ -122,7 +122,7 @@ def measure(
     matrices: tuple[int, ...] = (),
     arrays: tuple[int, ...] = (),
     seconds: float = 0.2,
-    progress: Progress = lambda step: None,
+    progress: Progress = lambda step, share: None,
 ) -> Iterator[Sample]:
     """Samples of every size, by default `MATRICES` and `ARRAYS`, each measured for at least so many seconds.
 
@@ -136,12 +136,13 @@ def measure(
         "triad": arrays or ARRAYS[kind],
         "launch": (1,),
     }
+    every = [(ceiling, size) for ceiling, sizes in by_ceiling.items() for size in sizes]
     for ceiling, sizes in by_ceiling.items():
         last: Sample | None = None
         for size in sizes:
             if last is not None and _expected(last, size) > LONGEST:
                 break
-            progress(f"ceilings of {device}: {ceiling}, {size:,}")
+            progress(f"ceilings of {device}: {ceiling}, {size:,}", every.index((ceiling, size)) / len(every))
             try:
                 last = Sample(ceiling, size, _seconds(ceiling, size, device, dtype, seconds))
             except InputError:

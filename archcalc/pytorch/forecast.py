@@ -8,7 +8,7 @@ the networks they are judged by.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
@@ -27,7 +27,9 @@ from archcalc.pytorch.ceilings import Machine, machine
 from archcalc.pytorch.devices import described
 from archcalc.pytorch.roofline import outside, signed
 from archcalc.pytorch.room import require_numbers, require_room
-from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_network
+from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_networks
+from archcalc.pytorch.subject import Settings
+from archcalc.pytorch.timing import Part, Progress
 from archcalc.roofline import Ceilings, computed, traffic
 from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
@@ -280,7 +282,7 @@ def forecast(
     again: bool = False,
     compare: bool = True,
     seconds: float = 1.0,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step, share: None,
 ) -> Forecast:
     """Predict the target's pass; with `compare` also measure it.
 
@@ -294,12 +296,13 @@ def forecast(
     if compare:
         require_room(report, device, dtype)
     with timing.threads(torch.get_num_threads() if threads is None else threads):
-        found = machine(device, kind, again=again, progress=progress)
-        model = fitted(calibration(device, kind, again=again, progress=progress), found.ceilings, dtype)
+        first, second, third = (Part(progress, i, 2 + compare) for i in range(3))
+        found = machine(device, kind, again=again, progress=first)
+        model = fitted(calibration(device, kind, again=again, progress=second), found.ceilings, dtype)
         if not compare:
             return Forecast(report, found, model)
-        progress(f"{report.network.name} on {device}")
-        timed = time_network(target, device=device, dtype=dtype, layers=True, seconds=seconds)
+        settings = Settings(device, dtype)
+        (timed,) = time_networks([target], settings, layers=True, seconds=seconds, progress=third)
     return Forecast(timed.report, found, model, timed)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +15,9 @@ from archcalc.pytorch import timing
 from archcalc.pytorch.ceilings import Machine, machine
 from archcalc.pytorch.devices import described
 from archcalc.pytorch.room import require_numbers, require_room
-from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_network
+from archcalc.pytorch.stopwatch import TimedNetwork, dtype_named, require_seconds, time_networks
+from archcalc.pytorch.subject import Settings
+from archcalc.pytorch.timing import Part, Progress
 from archcalc.roofline import UNIT, Limit, per_byte, traffic
 from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
@@ -123,7 +124,7 @@ class Roofline:
         title = f"{report.title}, {self.dtype}"
         total = (*_cells(self.total)[:-1], None)
         rows = tuple(map(_cells, (*self.lines, self.between)))
-        return Table(title, columns, rows, total, (self.gap, _ceilings(self.machine)))
+        return Table(title, columns, rows, total, (_BOUND, self.gap, _ceilings(self.machine)))
 
     @property
     def gap(self) -> str:
@@ -151,6 +152,12 @@ class Roofline:
         }
 
 
+_BOUND = (
+    "Bound by the ceiling that takes longest. A small share: something else holds the layer up, such as operations "
+    "that are no MACs. One above 100%: the ceiling does not hold there, as for data that are in a cache."
+)
+
+
 def roofline(
     target: Target,
     *,
@@ -159,7 +166,7 @@ def roofline(
     threads: int | None = None,
     again: bool = False,
     seconds: float = 1.0,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step, share: None,
 ) -> Roofline:
     """Time the target's layers on a device and set them under its ceilings, measured now if none are kept or `again`.
 
@@ -171,9 +178,10 @@ def roofline(
     require_numbers(report)
     require_room(report, device, dtype)
     with timing.threads(torch.get_num_threads() if threads is None else threads):
-        found = machine(device, kind, again=again, progress=progress)
-        progress(f"{report.network.name} on {device}")
-        return Roofline(time_network(target, device=device, dtype=dtype, layers=True, seconds=seconds), found)
+        found = machine(device, kind, again=again, progress=Part(progress, 0, 2))
+        settings = Settings(device, dtype)
+        (timed,) = time_networks([target], settings, layers=True, seconds=seconds, progress=Part(progress, 1, 2))
+        return Roofline(timed, found)
 
 
 def watched(timed: TimedNetwork) -> timing.Timing:

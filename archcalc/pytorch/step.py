@@ -17,7 +17,7 @@ from archcalc.names import unknown
 from archcalc.pytorch.devices import described, generators_kept, memory_guard
 from archcalc.pytorch.observe import tensors
 from archcalc.pytorch.subject import Settings, Subject, explained, require_seconds, subject
-from archcalc.pytorch.timing import Timing, clock_of, interleaved
+from archcalc.pytorch.timing import Part, Progress, Timing, clock_of, interleaved
 from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
 
@@ -88,7 +88,7 @@ def time_steps(
     *,
     optimizer: str = "sgd",
     seconds: float = 1.0,
-    progress: Callable[[str, float], None] = lambda step, share: None,
+    progress: Progress = lambda step, share: None,
 ) -> tuple[TimedStep, ...]:
     """Time training steps of the targets' modules, one network after another, each for at least `seconds`.
 
@@ -102,11 +102,8 @@ def time_steps(
     require_seconds(seconds)
     results: list[TimedStep] = []
     for target in targets:
-        done, step = len(results), f"{target.network.name} on {settings.device}: training steps"
-
-        def share(part: float, step: str = step, done: int = done) -> None:
-            progress(step, (done + part) / len(targets))
-
+        step = f"{target.network.name} on {settings.device}: training steps"
+        share = Part(progress, len(results), len(targets)).of(step)
         share(0)
         with settings.applied(), memory_guard(settings.device):
             results.append(_timed(target, settings, optimizer, seconds, share))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +26,7 @@ from archcalc.pytorch.subject import (
     require_seconds,
     subject,
 )
-from archcalc.pytorch.timing import Timing, interleaved, measuring
+from archcalc.pytorch.timing import Part, Progress, Timing, interleaved, measuring
 from archcalc.pytorch.watch import watch
 from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
@@ -35,9 +35,6 @@ __all__ = ["DTYPES", "TimedLayer", "TimedNetwork", "dtype_named", "require_secon
 
 SCHEMA = "archcalc.time/1"
 CLOSE = 0.05  # of the pass: medians that add up to another sum than this are said not to
-
-Progress = Callable[[str, float], None]
-"""Told what is under way and which part of all work is done, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -235,25 +232,9 @@ def time_networks(
             return _time(targets, settings, layers, profiled, seconds, progress)
     results: list[TimedNetwork] = []
     for target in targets:
-        part = _Part(progress, len(results), len(targets))
+        part = Part(progress, len(results), len(targets))
         results += _time([target], settings, layers, profiled, seconds, part)
     return tuple(results)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Progress of one of several equal parts of the work."""
-
-    progress: Progress
-    before: int
-    parts: int
-
-    def __call__(self, step: str, share: float) -> None:
-        self.progress(step, (self.before + share) / self.parts)
-
-    def of(self, step: str) -> Callable[[float], None]:
-        """Progress of one step, whose name stays."""
-        return lambda share: self(step, share)
 
 
 def _time(
@@ -283,7 +264,7 @@ def _timed(
         stack.enter_context(explained(*subjects))
         forwards = [one.forward() for one in subjects]
         wholes = interleaved(
-            forwards, settings.device, min_seconds=seconds, progress=_Part(progress, 0, parts).of(f"{names}{place}")
+            forwards, settings.device, min_seconds=seconds, progress=Part(progress, 0, parts).of(f"{names}{place}")
         )
         results = [
             TimedNetwork(
@@ -299,12 +280,12 @@ def _timed(
         ]
         if layers or profiled:
             for i, one in enumerate(subjects):
-                part = _Part(progress, 1 + i, parts)
+                part = Part(progress, 1 + i, parts)
                 results[i] = _watched(results[i], one, profiled, seconds, part)
     return tuple(results)
 
 
-def _watched(result: TimedNetwork, one: Subject, profiled: bool, seconds: float, part: _Part) -> TimedNetwork:
+def _watched(result: TimedNetwork, one: Subject, profiled: bool, seconds: float, part: Part) -> TimedNetwork:
     """The result with its layers."""
     calls = calls_of(one)
     seen = watch(one, calls, seconds=seconds, progress=part.of(f"{one.name} on {one.settings.device}: layers"))

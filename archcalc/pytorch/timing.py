@@ -35,6 +35,25 @@ Forward: TypeAlias = Callable[[], object]
 Within: TypeAlias = Callable[[], AbstractContextManager[object]]
 Share: TypeAlias = Callable[[float], None]
 """Told how much of some work is done, from 0 to 1."""
+Progress: TypeAlias = Callable[[str, float], None]
+"""Told what is under way and which part of all work is done, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Progress of one of several equal parts of the work."""
+
+    progress: Progress
+    before: int
+    parts: int
+
+    def __call__(self, step: str, share: float) -> None:
+        """The share is of this part."""
+        self.progress(step, (self.before + share) / self.parts)
+
+    def of(self, step: str) -> Share:
+        """Progress of one step, whose name stays."""
+        return lambda share: self(step, share)
 
 
 @dataclass(frozen=True)
@@ -170,6 +189,7 @@ def time_layers(
     *,
     keywords: Mapping[str, Tensor] = NONE,
     runs: int = 10,
+    progress: Share = lambda share: None,
 ) -> dict[str, Timing]:
     """Time the named submodules within whole passes, their calls in one pass added up.
 
@@ -185,7 +205,8 @@ def time_layers(
     with measuring(module, (*inputs, *keywords.values()), device):
         _warm_up(forward, device, 3)
         with replaced({part: _bracketed(part.forward, marks, held, clock) for part, held in brackets.items()}):
-            for _ in range(max(runs, 1)):
+            for done in range(max(runs, 1)):
+                progress(done / runs)
                 forward()
                 synchronize(device)
                 for name, calls in marks.items():
