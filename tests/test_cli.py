@@ -846,6 +846,7 @@ def test_on_a_terminal_the_table_is_drawn_in_unicode_and_bold() -> None:
     plain = on_terminal(120, "show", "alexnet", NO_COLOR="1")
     assert "\x1b" not in plain
     assert plain == re.sub(r"\x1b\[[\d;]*m", "", text)
+    assert on_terminal(120, "show", "alexnet", TERM="dumb") == plain
     ascii = on_terminal(120, "show", "alexnet", "--ascii")
     assert ascii.isascii()
     assert "\x1b" not in ascii

@@ -168,6 +168,18 @@ def test_a_cell_takes_a_vector_without_a_batch(kind: str, gates: int) -> None:
     assert ledger(cell.nests((10,)))["mac"] == gates * 20 * (10 + 20)
 
 
+@pytest.mark.parametrize(
+    ("mode", "shape", "outputs", "inputs"),
+    [("nearest", (1, 3, 4), 24, 1), ("linear", (1, 3, 4), 24, 2), ("bicubic", (1, 3, 4, 4), 192, 16)],
+)
+def test_an_enlarged_image_takes_a_product_for_each_input_of_an_output(
+    mode: str, shape: Shape, outputs: int, inputs: int
+) -> None:
+    # 3·8 and 3·8·8 outputs: each the sum of its inputs, one addition fewer than products; nearest copies
+    ops = {"mul": outputs * inputs, "add": outputs * (inputs - 1)} if inputs > 1 else {}
+    assert ledger(layers.Upsample(scale_factor=2, mode=mode).nests(shape)) == ops
+
+
 def test_fields_follow_from_padding_and_end_at_layers_that_move_pixels() -> None:
     padded = analyze(Network.sequential("net", (1, 3, 8, 8), [layers.ZeroPad2d((1, 0, 2, 0))])).rows[1]
     assert padded.output == (1, 3, 10, 9)

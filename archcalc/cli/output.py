@@ -72,7 +72,7 @@ class Output:
         terminal = self.file is None and sys.stdout.isatty()
         plain = (not terminal and self.format is Format.table) if self.ascii is None else self.ascii
         width = os.get_terminal_size().columns if terminal else None
-        color = terminal and not os.environ.get("NO_COLOR")
+        color = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         return table.render(self.format.value, ascii=plain, width=width, color=color)
 
 
