@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import archcalc as ac
 from archcalc import zoo
 from archcalc.errors import ArchcalcError, InputError, ShapeError, SpecError
-from archcalc.graph import Builder, Network, Node
+from archcalc.graph import Builder, Held, Network, Node
 from archcalc.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -22,6 +22,7 @@ from archcalc.layers import (
     Conv2d,
     Flatten,
     Input,
+    Layer,
     Linear,
     MaxPool2d,
     ReLU,
@@ -252,6 +253,22 @@ def test_networks_of_blocks_read_back_equal(part: Network, copies: int, prefix: 
     assert spec(dumps(net.network())) == net.network()
 
 
+def test_values_of_blocks_inside_blocks_that_are_alike() -> None:
+    net = Builder("net", (1, 3, 8, 8))
+    for width in (4, 8, 12):
+        with net.block(f"part{width}"):
+            net.add(Conv2d(width, 3, padding=1), "conv")
+            with net.block("inner"):
+                net.add(Conv2d(2 * width, 1), "conv")
+                net.add(ReLU(), "relu")
+                net.add(ReLU(), "relu:2")
+            net.add(Conv2d(3 * width, 1), "out")
+    text = dumps(net.network())
+    assert text.count("- conv:") == 2
+    assert "- relu:2: ReLU" in text
+    assert spec(text) == net.network()
+
+
 def test_blocks_that_are_alike_are_written_once() -> None:
     text = dumps(zoo.resnet34())
     assert len(text.splitlines()) < 60
@@ -268,6 +285,19 @@ def test_what_goes_without_saying_is_left_out() -> None:
     assert dumps(network) == expected
 
 
+def held(layer: Layer, *tensors: Held) -> Network:
+    """A layer whose module holds these tensors."""
+    nodes = (Node("input", Input((1, 3, 8, 8)), ()), Node("norm", layer, ("input",), held=tensors))
+    return Network("net", nodes)
+
+
+def test_buffers_are_not_frozen_parameters() -> None:
+    tensors = [Held(name, (3,)) for name in ("weight", "bias")]
+    tensors += [Held(name, (3,), trained=False) for name in ("running_mean", "running_var")]
+    text = dumps(held(BatchNorm2d(), *tensors, Held("num_batches_tracked", (), trained=False)))
+    assert text == "name: net\ninput: 3x8x8\nlayers:\n  - norm: BatchNorm2d\n"
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     file = tmp_path / "net.yaml"
     ac.save(zoo.resnet18(), str(file))
@@ -282,6 +312,8 @@ def test_save_and_load(tmp_path: Path) -> None:
         (Network("net", (Node("input", Input((1, 4)), ()), Node("a b", ReLU(), ("input",)))), "called 'a b'"),
         (Network("net", (Node("input", Input((1, 4)), ()), Node("after", ReLU(), ("input",)))), "cannot be written"),
         (Network.sequential("a\nb", (1, 4), [ReLU()]), "cannot be the name"),
+        (held(BatchNorm2d(), Held("weight", (3,), trained=False), Held("bias", (3,))), "norm freezes weight, which"),
+        (held(BatchNorm2d(), Held("running_mean", (3,), trained=False, counted_by="a")), "norm shares running_mean, "),
         (Network.sequential("net", (1, 4), [Elementwise("mul", (("mul", float("nan")),))]), "cannot be written"),  # type: ignore[arg-type]
     ],
 )

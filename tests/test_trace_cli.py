@@ -199,6 +199,14 @@ def test_explain_everything(shell: Shell) -> None:
     assert "self_attention" in shell.ok("explain", "torch:torchvision.models:vit_b_16")
 
 
+def test_export_writes_what_show_reads(shell: Shell, tmp_path: Path) -> None:
+    file = str(tmp_path / "resnet.yaml")
+    shell.ok("export", RESNET, "--output", file)
+    again, traced = archcalc.analyze(archcalc.load(file)), json.loads(shell.ok("show", RESNET, "--format", "json"))
+    assert again.total.params == traced["total"]["params"] == 11_689_512  # torchvision's table of its weights
+    assert again.total.macs == traced["total"]["macs"]
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_compare(shell: Shell, format: str) -> None:
     out = shell.ok("compare", RESNET, "resnet34", "torch:torchvision.models:vgg11", "--format", format)

@@ -29,7 +29,7 @@ MOST_NESTED = 40
 LARGEST_TENSOR = 2**53
 """Elements of a layer's output."""
 
-NAME = re.compile(r"\w[\w.+×-]{0,99}")
+NAME = re.compile(r"\w[\w.+×-]{0,99}(:[0-9]{1,9})?")
 RESERVED = ("after", "branches", "prefix", "repeat")
 TOP = ("name", "input", "blocks", "layers", "outputs")
 
@@ -340,7 +340,8 @@ class _Reader:
         full = scope.prefix + name
         if not NAME.fullmatch(name) or len(full) > 250:
             raise SpecError(
-                f"{name[:40]!r} cannot be a name: letters, digits and . _ - + × make one, up to 100 of them"
+                f"{name[:40]!r} cannot be a name: letters, digits and . _ - + × make one, up to 100 of them, "
+                "and perhaps a number after a colon"
             )
         return full
 

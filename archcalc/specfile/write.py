@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from archcalc.analysis import Row, analyze
 from archcalc.errors import ArchcalcError, SpecError
 from archcalc.extents import Shape
 from archcalc.graph import Network, Node
@@ -32,7 +33,11 @@ def dumps(network: Network, shape: Shape | None = None) -> str:
       - Tanh
     """
     nodes = [replace(node, layer=Input(shape)) if shape and isinstance(node.layer, Input) else node for node in network]
-    plain = Network(network.name, tuple(map(_plain, nodes)), network.outputs)
+    rows = analyze(network) if any(node.held for node in network) else ()
+    for row in rows:
+        _check_held(row)
+    bare = tuple(Node(node.name, node.layer, node.inputs, node.blocks) for node in nodes)
+    plain = Network(network.name, bare, network.outputs)
     text = _Writer(plain).text()
     try:
         same = read(text.encode(), network.name) == plain
@@ -43,11 +48,14 @@ def dumps(network: Network, shape: Shape | None = None) -> str:
     return text
 
 
-def _plain(node: Node) -> Node:
-    """The node without what only a module's trace knows."""
-    if shared := [held.name for held in node.held if held.counted_by or not held.trained]:
-        raise SpecError(f"{node.name} shares or freezes {', '.join(shared)}, which a spec file cannot say")
-    return replace(node, held=(), origin=None)
+def _check_held(row: Row) -> None:
+    """Raise SpecError where tensors are shared or parameters frozen."""
+    buffers = {operand.name for nest in row.nests for operand in nest.operands if operand.role == "buffer"}
+    shared = [held.name for held in row.node.held if held.counted_by]
+    frozen = [held.name for held in row.node.held if not (held.trained or held.counted_by or held.name in buffers)]
+    for what, names in (("shares", shared), ("freezes", frozen)):
+        if names:
+            raise SpecError(f"{row.name} {what} {', '.join(names)}, which a spec file cannot say")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +151,8 @@ class _Writer:
         return lines
 
     def layer(self, node: Node, scope: _Scope, last: str, *, named: bool) -> list[str]:
-        name = node.name.removeprefix(scope.prefixes[0])
-        text = _scalar(_call(node.layer, {key: text for (n, key), text in scope.texts.items() if n == name}))
+        name, place = (node.name.removeprefix(scope.prefixes[i]) for i in (0, -1))
+        text = _scalar(_call(node.layer, {key: text for (n, key), text in scope.texts.items() if n == place}))
         self.seen.add(node.name)
         lines = [f"- {_check(name)}: {text}" if named else f"- {text}"]
         if node.inputs and node.inputs != (last,):
