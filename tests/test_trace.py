@@ -1129,6 +1129,17 @@ def test_symbolic_resnet() -> None:
     assert sympy.sympify(macs).subs({names["N"]: 2, names["H"]: 96, names["W"]: 128}) == known
 
 
+def test_a_kernel_as_large_as_the_map_may_come_from_it() -> None:
+    class Pools(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.avg_pool2d(F.max_pool2d(x, 2), (x.shape[2] // 2, x.shape[3] // 2))
+
+    net = trace(Pools(), (1, 3, 8, 8))
+    assert analyze(net, (4, 3, 8, 8)).rows[-1].output == (4, 3, 1, 1)
+    with pytest.raises(ShapeError, match=r"avg_pool2d.*baked in"):
+        analyze(net, (1, 3, 16, 16))
+
+
 def baked() -> nn.Module:
     view = Calls(lambda s, x: x.view(1, 4608))
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), view, nn.Linear(4608, 2))

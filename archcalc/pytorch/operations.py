@@ -347,7 +347,19 @@ def _of_images(rule: Rule) -> Rule:
     return both
 
 
+def _of_its_kernel(rule: Rule) -> Rule:
+    """The rule for pooling; a kernel as long as an axis may have been computed from it, and holds for that map only."""
+
+    def whole(call: Call) -> Layer:
+        layer, kernel = rule(call), _per_axis(call.args[1], 3 if "3d" in call.name else 2)
+        extents = call.given[0][-len(kernel) :]
+        return Baked(layer, call.given) if any(1 < k == e for k, e in zip(kernel, extents, strict=True)) else layer
+
+    return whole
+
+
 @operation("max_pool2d_with_indices", "max_pool3d_with_indices")
+@_of_its_kernel
 @_of_images
 def _max_pool(call: Call) -> Layer:
     rank = 3 if "3d" in call.name else 1 if "1d" in call.name else 2
@@ -362,6 +374,7 @@ def _max_pool(call: Call) -> Layer:
 
 
 @operation("avg_pool2d", "avg_pool3d")
+@_of_its_kernel
 @_of_images
 def _avg_pool(call: Call) -> Layer:
     rank = int(call.name[8])

@@ -100,7 +100,10 @@ class Uncounted(Recorded):
 
 @dataclass(frozen=True, slots=True)
 class Baked(Layer):
-    """A layer whose output size was computed from the input's while it was traced, and holds for that input only."""
+    """A layer whose output size was computed from the input's while it was traced, and holds for that size only.
+
+    Of the first axis, the batch, there may be more.
+    """
 
     layer: Layer
     given: tuple[Shape, ...]
@@ -111,8 +114,8 @@ class Baked(Layer):
         return self.layer.kind
 
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
-        """The layer's nests. Raises ShapeError for other inputs than those seen."""
-        same_as_seen(self.kind, inputs, self.given)
+        """The layer's nests. Raises ShapeError for inputs of other sizes than those seen."""
+        same_as_seen(self.kind, tuple(x[1:] for x in inputs), tuple(x[1:] for x in self.given))
         return self.layer.nests(*inputs)
 
     def keeps(self, *inputs: Shape) -> tuple[str | Made, ...] | None:
