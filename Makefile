@@ -26,6 +26,8 @@ docs: .venv/installed
 
 hunt: .venv/installed
 	HYPOTHESIS_PROFILE=hunt $(PYTEST) -m "not cuda"
+	$(BIN)/python benchmarks/libraries.py timm
+	$(BIN)/python benchmarks/libraries.py transformers
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py

@@ -51,7 +51,8 @@ def timm_models(wanted: Callable[[str], bool]) -> Iterator[tuple[str, Callable[[
 
     def record(name: str, resized: bool) -> Record:
         module = without_data(lambda: timm.create_model(name, pretrained=False))
-        size = tuple(module.default_cfg["input_size"])
+        config: Any = module.default_cfg
+        size = tuple(config["input_size"])
         found = compared(module, {"x": torch.empty((1, *size))})
         return found | ({"resized": at_another_size(module, size)} if resized and "macs" in found else {})
 
@@ -82,14 +83,15 @@ def transformers_models(wanted: Callable[[str], bool]) -> Iterator[tuple[str, Ca
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-    transformers.logging.set_verbosity_error()
+    library: Any = transformers  # its functions have no types
+    library.logging.set_verbosity_error()
 
     def record(kind: Any) -> Record:
         told: Record = {}
         for settings in ({"num_hidden_layers": 2}, {"num_hidden_layers": 2, "use_cache": False}, {}):
             try:
                 config = kind(**settings)
-                module = without_data(lambda config=config: transformers.AutoModel.from_config(config))
+                module = without_data(partial(library.AutoModel.from_config, config))
             except Exception as error:
                 told = {"unbuilt": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
                 continue
@@ -149,7 +151,8 @@ def inputs(module: nn.Module, config: Any) -> Iterator[Given]:
 def compared(module: nn.Module, given: Given) -> Record:
     """One record: what the trace says, what the module's parameters and FlopCounterMode say, and why they differ."""
     record: Record = {"input": {name: list(one.shape) for name, one in given.items()}}
-    args, kwargs = ((given["x"],), {}) if list(given) == ["x"] else ((), given)
+    args: tuple[Tensor, ...] = (given["x"],) if list(given) == ["x"] else ()
+    kwargs: dict[str, Any] = {} if args else dict(given)
     before = pictured(module)
     large = sum(one.numel() for one in module.parameters()) > LARGE
     with warnings.catch_warnings(record=True) as caught:
@@ -160,8 +163,8 @@ def compared(module: nn.Module, given: Given) -> Record:
         except UserWarning as warning:
             return record | {"failed": f"too large to be run with data: {warning}"}
         except TraceError as error:
-            device = torch.device("cpu" if any(map(_of_data, caught)) else "meta")
-            return record | {"refused" if runs(module, args, kwargs, device) else "failed": str(error)}
+            where = torch.device("cpu" if any(map(_of_data, caught)) else "meta")
+            return record | {"refused" if runs(module, args, kwargs, where) else "failed": str(error)}
     with_data = next((str(one.message) for one in filter(_of_data, caught)), None)
     record |= {
         "params": report.total.params,
@@ -199,7 +202,7 @@ def flop_counter(module: nn.Module, args: tuple[Tensor, ...], kwargs: Given, dev
         warnings.simplefilter("ignore")
         with Literals(known), known:
             copy(*args, **kwargs)
-    return counter.get_total_flops() / 2
+    return int(counter.get_total_flops()) / 2
 
 
 def _of_data(warning: warnings.WarningMessage) -> bool:
