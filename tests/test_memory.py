@@ -752,3 +752,29 @@ def test_bad_options_are_one_message(options: list[str], capsys: pytest.CaptureF
 
 def test_memory_loads_nothing_heavy() -> None:
     assert loaded("import archcalc\nstr(archcalc.memory(archcalc.zoo.resnet34(), optimizer='adam'))") == set()
+
+
+def test_totals_add_up_for_a_network_with_running_statistics() -> None:
+    held = ac.memory(ac.zoo.resnet18(), optimizer="none")
+    state = torchvision.models.resnet18().state_dict().values()
+    assert held.weights + held.buffers == sum(tensor.nbytes for tensor in state)
+    assert held.buffers == 4 * 9600 + 8 * 20  # two numbers for each of 4,800 channels, a count for each of 20 layers
+    assert held.total == held.inference == sum(tensor.nbytes for tensor in state) + held.peak.live
+
+
+def test_tied_weights_have_one_count_of_adams_steps() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    module[2].weight = module[0].weight
+    held = ac.memory(trace(module, (2, 4)), optimizer="adam")
+    optimizer = torch.optim.Adam(module.parameters())
+    module(torch.rand(2, 4)).sum().backward()
+    optimizer.step()
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    assert held.tensors == len(optimizer.state) == 3
+    assert held.state == sum(value.nbytes for value in kept)
+
+
+def test_a_batch_of_one_may_be_asked_for() -> None:
+    report = ac.analyze(ac.zoo.lenet5(), (2, 1, 32, 32))
+    assert ac.memory(report, batch=1) == ac.memory(ac.zoo.lenet5())
+    assert ac.memory(report, batch=1).kept == ac.memory(ac.zoo.lenet5()).kept
