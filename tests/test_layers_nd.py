@@ -273,6 +273,13 @@ def test_fractional_pools_compare_each_tap_of_as_many_windows_as_they_are_told()
         )
 
 
+def test_a_power_of_zero_normalises_nothing_and_is_allowed() -> None:
+    layer = layers.LocalResponseNorm(3, beta=0.0)
+    x = torch.rand(1, 3, 4, 4)
+    assert torch.equal(torch.nn.LocalResponseNorm(3, beta=0.0)(x), x)
+    assert layer.output((1, 3, 4, 4)) == (1, 3, 4, 4)
+
+
 def test_bias_is_passed_on_only_where_it_does_not_go_without_saying() -> None:
     for layer in (layers.BatchNorm2d(), layers.InstanceNorm1d(), layers.GroupNorm(2, affine=False)):
         assert "bias" not in layer.arguments((1, 4, 6, 6))
