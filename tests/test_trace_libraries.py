@@ -108,6 +108,35 @@ def test_other_numbers_need_data(name: str) -> None:
     assert report.total.macs == 2 * 4 * 4
 
 
+# Complex numbers, as in rotary position embeddings
+
+
+def rotated(_: Any, x: Tensor) -> Tensor:
+    angles = torch.arange(4.0, device=x.device)
+    turned = torch.view_as_complex(x.reshape(6, 4, 2)) * torch.polar(torch.ones_like(angles), angles)
+    return torch.view_as_real(turned * 0.5).flatten(1)
+
+
+def test_complex_products_are_several_real_ones() -> None:
+    ledger = {row.name: dict(row.ledger) for row in traced(Calls(rotated), (6, 8)) if row.ledger}
+    assert ledger == {
+        "polar": {"sin": 2 * 4, "mul": 2 * 4},
+        "mul": {"mul": 4 * 24, "add": 2 * 24},  # of 6·4 complex numbers with 4
+        "mul:2": {"mul": 2 * 24},
+    }
+
+
+def test_complex_products_with_a_complex_number() -> None:
+    module = Calls(lambda _, x: torch.view_as_real(torch.view_as_complex(x) * 1j))
+    assert dict(traced(module, (3, 2)).total.ledger) == {"mul": 4 * 3, "add": 2 * 3}
+
+
+def test_arithmetic_of_numbers_alone() -> None:
+    report = traced(Calls(lambda _, x: x * torch.div(7, 2, rounding_mode="floor")), (3,))
+    assert not report.uncounted
+    assert dict(report.total.ledger) == {"div": 1, "mul": 3}
+
+
 # Another input
 
 FOLLOW: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {

@@ -80,9 +80,15 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
 
 
 def layer_of(call: Call) -> Layer:
-    """The layer that states what a call computes; Uncounted where no rule knows it."""
+    """The layer that states what a call computes; Uncounted where no rule knows it.
+
+    Our own rules of what computes are for real numbers: a complex product is several real ones.
+    """
     rule = RULES.get(call.name)
-    return unknown(call) if rule is None else rule(call)
+    layer = unknown(call) if rule is None else rule(call)
+    if call.name in _FOR_REAL and any(x.dtype.is_complex for x in (*call.inputs, call.output)):
+        return unknown(call) if any(nest.ops for nest in layer.nests(*call.given)) else layer
+    return layer
 
 
 def unknown(call: Call) -> Layer:
@@ -95,15 +101,9 @@ def inplace_view(call: Call) -> bool:
     return call.inplace or call.name in _VIEWS
 
 
-def _real(rule: Rule) -> Rule:
-    """The rule for real numbers only: a complex product is several real ones."""
-    return lambda call: unknown(call) if call.output.is_complex() else rule(call)
-
-
 _ELEMENTWISE: dict[str, dict[str, int]] = {
     "sub": {"add": 1},
     "rsub": {"add": 1},
-    "mul": {"mul": 1},
     "div": {"div": 1},
     "floor_divide": {"div": 1},
     "remainder": {"div": 1},
@@ -151,13 +151,25 @@ _ELEMENTWISE: dict[str, dict[str, int]] = {
 
 
 @operation(*_ELEMENTWISE)
-@_real
 def _elementwise(call: Call) -> Layer:
     return Elementwise(call.name, tuple(_ELEMENTWISE[call.name].items()), call.inplace)
 
 
+@operation("mul")
+def _mul(call: Call) -> Layer:
+    """(a + bi)(c + di) = (ac - bd) + (ad + bc)i; a real number is multiplied with both parts."""
+    complex_ones = sum(x.is_complex() if isinstance(x, Tensor) else isinstance(x, complex) for x in call.args)
+    ops = ((("mul", 1),), (("mul", 2),), (("mul", 4), ("add", 2)))[complex_ones]
+    return Elementwise("mul", ops, call.inplace)
+
+
+@operation("polar")
+def _polar(call: Call) -> Layer:
+    """The cosine and sine of an angle, each times a length."""
+    return Elementwise("polar", (("sin", 2), ("mul", 2)))
+
+
 @operation("add")
-@_real
 def _add(call: Call) -> Layer:
     first, *others = call.given
     if others == [first] and call.kwargs.get("alpha", 1) == 1:
@@ -221,20 +233,17 @@ def _softmax(call: Call) -> Layer:
 
 
 @operation("mm", "bmm", "mv", "dot", "vdot")
-@_real
 def _product(call: Call) -> Layer:
     return MatMul(call.name)
 
 
 @operation("addmm", "baddbmm", "addmv")
-@_real
 def _added_product(call: Call) -> Layer:
     beta, alpha = call.argument(3, "beta", 1), call.argument(4, "alpha", 1)
     return MatMul(call.name, added=beta != 0, scaled=(alpha != 1) + (beta not in (0, 1)))
 
 
 @operation("_grouped_mm")
-@_real
 def _grouped_product(call: Call) -> Layer:
     """Rows in groups, each multiplied with a matrix of its own; other forms have no rule."""
     return GroupedMatMul("grouped_mm") if [len(shape) for shape in call.given[:2]] == [2, 3] else unknown(call)
@@ -290,7 +299,6 @@ def _cumulated(call: Call) -> Layer:
 
 
 @operation("convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution")
-@_real
 def _convolution(call: Call) -> Layer:
     weight = call.args[1]
     bias = call.argument(2, "bias")
@@ -509,7 +517,6 @@ def _index_put(call: Call) -> Layer:
 
 
 @operation("index_add", "scatter_add")
-@_real
 def _added_to(call: Call) -> Layer:
     """An index as large as what it adds is what is visited: scatter_add's source may be larger."""
     scaled = (("mul", 1),) if call.kwargs.get("alpha", 1) != 1 else ()
@@ -519,7 +526,6 @@ def _added_to(call: Call) -> Layer:
 
 
 @operation("col2im")
-@_real
 def _col2im(call: Call) -> Layer:
     """The sum of the windows that overlap (torch.nn.Fold)."""
     return Scattered(call.name, call.given, tuple(call.output.shape), ops=(("add", 1),))
@@ -589,3 +595,6 @@ def _upsample(call: Call) -> Layer:
     if len(scales) == rank:
         return KINDS["Upsample"](scale_factor=tuple(scales), mode=mode)  # type: ignore[call-arg]
     return Baked(KINDS["Upsample"](size=tuple(call.output.shape[2:]), mode=mode), call.given)  # type: ignore[call-arg]
+
+
+_FOR_REAL = frozenset(RULES) - {"mul", "polar"}

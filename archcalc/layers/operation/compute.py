@@ -188,8 +188,8 @@ class WeightNorm(_Operation):
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    """The shape that tensors of these shapes have in common (NumPy's rule). Raises ShapeError."""
-    rank = max(map(len, shapes))
+    """The shape that tensors of these shapes have in common (NumPy's rule), of numbers (). Raises ShapeError."""
+    rank = max(map(len, shapes), default=0)
     result: list[Extent] = []
     for axis in range(-rank, 0):
         extents = [shape[axis] for shape in shapes if len(shape) >= -axis]
