@@ -324,13 +324,16 @@ def analyze(network: Network, shape: Sequence[Any] | None = None) -> Report:
     """What every layer of a network costs on an input of this shape (batch first), by default the network's own.
 
     Extents may be ints, names such as "H" (closed forms), SymPy expressions or NumPy arrays (sweeps). Raises
-    InputError for a malformed shape, ShapeError where a layer cannot take what flows into it.
+    InputError for a malformed shape or what is no Network, ShapeError where a layer cannot take what flows into it.
 
     >>> from archcalc.layers import Conv2d
     >>> report = analyze(Network.sequential("net", (1, 3, 224, 224), [Conv2d(64, 3, padding=1)]))
     >>> report["conv2d1"].macs, report.total.params
     (86704128, 1792)
     """
+    if not isinstance(network, Network):
+        given = type(network).__name__
+        raise InputError(f"analyze takes a Network, such as ac.zoo.vgg19() or ac.trace(module, shape), not a {given}")
     entries = network.input_nodes
     if shape is not None and len(entries) != 1:
         raise InputError(f"{network.name} has {len(entries)} inputs; another shape can be given to networks with one")

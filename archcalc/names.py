@@ -6,9 +6,14 @@ from collections.abc import Iterable
 
 from archcalc.errors import UnknownNameError
 
+MANY = 40
+"""Names that are listed."""
 
-def unknown(what: str, name: object, known: Iterable[str], most: int = 40) -> UnknownNameError:
+
+def unknown(what: str, name: object, known: Iterable[str], most: int = MANY) -> UnknownNameError:
     """The error for a name that is not among those known, with near matches and the first `most` that there are.
+
+    Of more than MANY none are listed where something comes near.
 
     >>> str(unknown("network", "vgg91", ["vgg16", "vgg19", "alexnet"]))
     "unknown network 'vgg91'; did you mean 'vgg19' or 'vgg16'? There are: vgg16, vgg19, alexnet"
@@ -21,6 +26,8 @@ def unknown(what: str, name: object, known: Iterable[str], most: int = 40) -> Un
     longer = [choice for choice in spelled if asked and choice.startswith(asked)]
     near = [spelled[match] for match in longer[:3] or get_close_matches(asked, spelled, n=3)]
     hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if near and len(choices) > MANY:
+        return UnknownNameError(f"unknown {what} {name!r};{hint}")
     listed = ", ".join(choices[:most]) + (", ..." if len(choices) > most else "")
     there = f"{' There' if hint else ' there'} {'are' if choices else 'is'}: {listed or 'none'}"
     return UnknownNameError(f"unknown {what} {name!r};{hint}{there}")

@@ -276,3 +276,9 @@ def test_a_notebook_shows_one_line_or_a_table() -> None:
     assert held != memory(network, optimizer="adam")
     assert len(repr(held)) < 100
     assert held._repr_html_() == held.summary().to_html()
+
+
+@pytest.mark.parametrize(("given", "kind"), [("vgg19", "str"), (zoo.vgg19, "function"), (Conv2d(8, 3), "Conv2d")])
+def test_what_is_no_network_is_named(given: Any, kind: str) -> None:
+    with pytest.raises(InputError, match=f"takes a Network, such as .*, not a {kind}$"):
+        analyze(given)

@@ -335,7 +335,24 @@ BAD: dict[str, tuple[str, int, str]] = {
     "unknown key": ("input: 3x8x8\nlayer: [ReLU]\n", 2, "unknown key 'layer'; did you mean 'layers'?"),
     "unknown kind": (f"{HEAD}  - ReLU\n  - Conv2D(6, 5)\n", 4, "unknown kind of layer 'Conv2D'; did you mean 'Conv2d'"),
     "every kind there is": (f"{HEAD}  - Foo\n", 3, "MaxPool2d"),
-    "with its module": (f"{HEAD}  - nn.ReLU()\n", 3, "a layer is written without nn."),
+    "with its module": (f"{HEAD}  - nn.ReLU()\n", 3, "a layer is written without nn: Kind or Kind(number"),
+    "keys without a name": (
+        f"{HEAD}  - ReLU\n    repeat: 3\n",
+        4,
+        "a layer with keys below it needs a name, such as -",
+    ),
+    "keys beside a layer": (f"{HEAD}  - ReLU\n  repeat: 3\n", 4, "a layer with keys below it needs a name, such as -"),
+    "keys after a remark": (f"{HEAD}  - ReLU\n\n    # so\n    after: input\n", 6, "a layer with keys below it needs a"),
+    "no space": ("input:3x8x8\nlayers:\n  - ReLU\n", 2, "write a space after the colon: input: "),
+    "no space below": ("name: x\ninput:3x8x8\nlayers:\n  - ReLU\n", 3, "write a space after the colon: input: "),
+    "no space before a layer": (f"{HEAD}  - a:ReLU\n    after: b\n", 4, "write a space after the colon: a: "),
+    "no space in a layer": (f"{HEAD}  - a:ReLU\n", 3, "cannot read 'a:ReLU'; after a colon comes a space;"),
+    "two layers of a name": (f"{HEAD}  - a: ReLU, Tanh\n", 3, "not 2; a block is a list below its name"),
+    "no batch in a list": (
+        "input: [3, 8, 8]\nlayers:\n  - Conv2d(6, 3)\n",
+        3,
+        "needs an input of 4 axes (N, C, H, W), not 3; an input written as a list is the whole shape, with the batch",
+    ),
     "unknown field": (
         f"{HEAD}  - Conv2d(6, 5, pad=1)\n",
         3,
@@ -367,7 +384,8 @@ BAD: dict[str, tuple[str, int, str]] = {
     "more digits than a float": (f"{HEAD}  - Linear({10**900})\n", 3, "a number is larger than"),
     "infinity": (f"{HEAD}  - BatchNorm2d(eps=1e999)\n", 3, "a number is larger than"),
     "power": (f"{HEAD}  - Linear(9**9)\n", 3, "cannot compute 9 ** 9"),
-    "division by zero": (f"{HEAD}  - Linear(9//0)\n", 3, "cannot compute 9 // 0"),
+    "division by zero": (f"{HEAD}  - Linear(9//0)\n", 3, "cannot compute 9 // 0, a division by 0"),
+    "true division": (f"{HEAD}  - Linear(9/3)\n", 3, "cannot compute 9 / 3; there are + - * and //"),
     "code": (f"{HEAD}  - __import__('os').system('true')\n", 3, "cannot read"),
     "code as a value": (f"{HEAD}  - Linear(open('/etc/passwd'))\n", 3, "cannot read open('/etc/passwd')"),
     "no expression": (f"{HEAD}  - Conv2d(6, 5\n", 3, "cannot read 'Conv2d(6, 5'"),
@@ -475,6 +493,17 @@ def test_errors_name_file_line_and_reason(text: str, line: int, reason: str) -> 
     assert str(error.value).startswith(f"folder/net.yaml:{line}: "), error.value
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_kinds_are_listed_where_none_is_close_and_without_operations() -> None:
+    with pytest.raises(SpecError) as near:
+        spec(f"{HEAD}  - Conv2D(6, 5)\n")
+    assert str(near.value) == "net.yaml:3: unknown kind of layer 'Conv2D'; did you mean 'Conv2d'?"
+    with pytest.raises(SpecError) as far:
+        spec(f"{HEAD}  - Foo(6, 5)\n")
+    assert "there are: ReLU, ReLU6, " in str(far.value)
+    assert "PadChannels" in str(far.value)
+    assert "Elementwise" not in str(far.value)
 
 
 def test_a_shape_error_is_one() -> None:

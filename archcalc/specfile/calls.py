@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -57,7 +58,9 @@ def expression(text: str) -> ast.expr:
             warnings.simplefilter("ignore")
             tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise SpecError(f"cannot read {shorten(text)}; a layer is written Kind or Kind(number, field=value)") from None
+        colon = " after a colon comes a space;" if re.match(r"\w+:\S", text) else ""
+        written = "a layer is written Kind or Kind(number, field=value)"
+        raise SpecError(f"cannot read {shorten(text)};{colon} {written}") from None
     level: list[ast.AST] = [tree]
     for _ in range(MOST_NESTED):
         level = [part for node in level for part in ast.iter_child_nodes(node)]
@@ -74,7 +77,7 @@ def _call(tree: ast.expr) -> Call:
         if len(named) == len(tree.keywords) and not any(isinstance(arg, ast.Starred) for arg in tree.args):
             return Call(tree.func.id, tuple(tree.args), named)
     kind = tree.func if isinstance(tree, ast.Call) else tree
-    hint = f" without {kind.value.id}." if isinstance(kind, ast.Attribute) and isinstance(kind.value, ast.Name) else ""
+    hint = f" without {kind.value.id}:" if isinstance(kind, ast.Attribute) and isinstance(kind.value, ast.Name) else ""
     raise SpecError(f"cannot read {_source(tree)}; a layer is written{hint} Kind or Kind(number, field=value)")
 
 
@@ -116,7 +119,9 @@ def _compute(op: ast.operator, a: float, b: float, tree: ast.expr) -> float:
             return a * b
         case ast.FloorDiv() if b:
             return a // b
-    raise SpecError(f"cannot compute {_source(tree)}; there are + - * and //, not by 0")
+        case ast.FloorDiv():
+            raise SpecError(f"cannot compute {_source(tree)}, a division by 0")
+    raise SpecError(f"cannot compute {_source(tree)}; there are + - * and //")
 
 
 def _number(value: object, tree: ast.expr) -> Any:

@@ -29,6 +29,8 @@ MOST_NESTED = 40
 LARGEST_TENSOR = 2**53
 """Elements of a layer's output."""
 
+LISTED = "; an input written as a list is the whole shape, with the batch"
+
 NAME = re.compile(r"\w[\w.+×-]{0,99}(:[0-9]{1,9})?")
 RESERVED = ("after", "branches", "prefix", "repeat")
 TOP = ("name", "input", "blocks", "layers", "outputs")
@@ -73,6 +75,7 @@ class _Reader:
         self.line = 1
         self.nodes: list[Node] = []
         self.lines: dict[str, int] = {}
+        self.listed: set[str] = set()
         self.layers: Tree = Items(1)
         self.item_line = 0
         self.definitions: dict[str, _Definition] = {}
@@ -135,7 +138,8 @@ class _Reader:
                 raise SpecError("input is a shape such as 3x224x224, without the batch")
         for name, (line, value) in given.items():
             with self.at(line):
-                self.add(Node(self.full(name, _Scope()), Input(self.shape(value)), ()))
+                full = self.add(Node(self.full(name, _Scope()), Input(self.shape(value)), ()))
+                self.listed |= {full} if isinstance(value, Items) else set()
         return self.nodes[0].name
 
     def shape(self, tree: Tree) -> Shape:
@@ -263,7 +267,7 @@ class _Reader:
                 raise SpecError(f"a layer's fields are written in brackets: {name}({value.value[:40]})")
             found = calls.chain(value.value)
             if len(found) != 1:
-                raise SpecError(f"{name[:40]} names one layer, not {len(found)}")
+                raise SpecError(f"{name[:40]} names one layer, not {len(found)}; a block is a list below its name")
             return self.place(found[0], name, scope, sources)
 
     def branches(self, pair: tuple[int, Tree], scope: _Scope, sources: tuple[str, ...]) -> tuple[str, ...]:
@@ -309,7 +313,8 @@ class _Reader:
         if call.name in self.definitions:
             return self.use(self.definitions[call.name], call, name, scope, sources)
         if call.name not in KINDS:
-            choices = [name[:40] for name in (*KINDS, *self.definitions)]
+            kinds = [name for name, kind in KINDS.items() if ".operation." not in kind.__module__]
+            choices = [name[:40] for name in (*kinds, *self.definitions)]
             raise unknown("kind of layer", call.name[:40], choices, most=2 * len(KINDS))
         layer = calls.layer(KINDS[call.name], call, scope.arguments)
         return self.add(Node(self.full(name, scope), layer, () if layer.inputs == 0 else sources, scope.blocks))
@@ -399,7 +404,8 @@ class _Reader:
                         _check_size(shape)
                     except ShapeError as error:
                         flowing = " and ".join("×".join(map(str, x)) for x in inputs[:4])
-                        raise ShapeError(f"{node.name} ({node.layer.kind}) on {flowing}: {error}") from None
+                        hint = LISTED if self.listed.intersection(node.inputs) else ""
+                        raise ShapeError(f"{node.name} ({node.layer.kind}) on {flowing}: {error}{hint}") from None
                     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
                         raise SpecError(f"{node.name} ({node.layer.kind}) has fields that cannot be: {error}") from None
                 shapes[node.name] = shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -77,13 +78,25 @@ def parse(data: bytes, file: str) -> Tree:
         mark = error.problem_mark or error.context_mark
         lines = text.splitlines() or [""]
         number = min(mark.line if mark else 0, len(lines) - 1)
-        tab = "\t" in lines[number]
-        why = "YAML is indented with spaces, not with tabs" if tab else f"not YAML: {error.problem or error.context}"
+        why = _slip(lines[: number + 1]) or f"not YAML: {error.problem or error.context}"
         raise SpecError(f"{file}:{number + 1}: {why}") from None
     except yaml.YAMLError as error:  # a character that YAML does not allow
         place = getattr(error, "position", 0)
         line = data.count(b"\n", 0, place) + 1
         raise SpecError(f"{file}:{line}: not YAML: {getattr(error, 'reason', 'unreadable')}") from None
+
+
+def _slip(lines: list[str]) -> str | None:
+    """What is likely wrong where YAML cannot be read on after these lines."""
+    *before, here = lines
+    if "\t" in here:
+        return "YAML is indented with spaces, not with tabs"
+    above = next((line for line in map(str.strip, reversed(before)) if line and not line.startswith("#")), "")
+    if found := re.match(r"(?:- )?(\w+):[^\s:]", above):
+        return f"write a space after the colon: {found[1]}: ..."
+    if above.startswith("- ") and ":" not in above and re.match(r" *\w+:", here):
+        return "a layer with keys below it needs a name, such as - conv: Conv2d(1, 5)"
+    return None
 
 
 def _compose(events: Iterator[yaml.Event], file: str) -> Tree:
