@@ -14,7 +14,7 @@ from typing import Any
 
 from archcalc import zoo
 from archcalc.analysis import Report, analyze
-from archcalc.errors import InputError, MissingPackageError
+from archcalc.errors import InputError, MissingPackageError, UnknownNameError
 from archcalc.extents import Shape
 from archcalc.graph import Network
 from archcalc.names import unknown
@@ -71,7 +71,7 @@ def resolve(name: str, settings: Sequence[str] = (), inputs: Sequence[str] = (),
     >>> resolve("vgg19", ["bias=false"], ["3x64x64"], batch="8").shape
     (8, 3, 64, 64)
     """
-    name, *rewrites = re.split(r"\+(?=[a-z-]+(?:[=@+]|$))", name)
+    name, *rewrites = _parts(name)
     if rewrites:
         return _rewritten(resolve(name, settings, inputs, batch), rewrites)
     chosen = dict(map(_setting, settings))
@@ -91,6 +91,32 @@ def resolve(name: str, settings: Sequence[str] = (), inputs: Sequence[str] = (),
         choices = entry.parse(chosen)
         network = entry.build(**choices)
     return Target(network, _arguments(network, inputs, batch), entry, choices)
+
+
+def resolve_all(
+    names: Sequence[str], settings: Sequence[str] = (), inputs: Sequence[str] = (), batch: str | None = None
+) -> list[Target]:
+    """The networks of these names, where a setting is for those that have such a choice. Raises as `resolve` does.
+
+    >>> [target.choices for target in resolve_all(["plain34", "resnet34"], ["shortcut=A"])]
+    [{}, {'shortcut': 'A'}]
+    """
+    takers = {text: [name for name in names if _has(name, _setting(text)[0])] or names for text in settings}
+    return [resolve(name, [text for text in settings if name in takers[text]], inputs, batch) for name in names]
+
+
+def _has(name: str, choice: str) -> bool:
+    """Whether a target may have a choice of this name, which of a torch callable only a call can tell."""
+    name, *_ = _parts(name)
+    try:
+        return name.startswith("torch:") or choice in zoo.find(name).choices
+    except UnknownNameError:
+        return False
+
+
+def _parts(name: str) -> list[str]:
+    """A target's name and the rewrites after it."""
+    return re.split(r"\+(?=[a-z-]+(?:[=@+]|$))", name)
 
 
 def _arguments(network: Network, inputs: Sequence[str], batch: str | None) -> tuple[Argument, ...]:

@@ -490,6 +490,17 @@ def test_plain_and_residual_of_the_issue(shell: Shell) -> None:
     assert plain == residual
 
 
+def test_a_choice_is_for_the_networks_that_have_it(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text("input: 3x224x224\nlayers:\n  - Conv2d(8, 3)\n")
+    names = ("vgg19", "plain34", "resnet34+width=0.5", str(tmp_path / "net.yaml"), "resnet34")
+    options = ("--set", "shortcut=A", "--set", "conv-bias=false", "--format", "json")
+    data = json.loads(shell.ok("compare", *names, *options))
+    projections = 28 * 28 * 64 * 128 + 14 * 14 * 128 * 256 + 7 * 7 * 256 * 512
+    default = analyze(zoo.resnet34()).total.macs
+    assert data["networks"][-1]["MACs"] == default - projections  # of option B
+    assert data["networks"][1]["MACs"] == analyze(zoo.plain34()).total.macs
+
+
 # Bad input
 
 NEAR = r"unknown network 'vgg91'; did you mean 'vgg19' or 'vgg16'.*There are: .*alexnet, .*vgg19"
@@ -519,7 +530,7 @@ REFUSED = [
     (("show", "vgg19", "--set", "=1"), "--set takes key=value"),
     (("show", "vgg19", "--set", "classes=0"), "classes is 0; it must be a whole number of at least 1"),
     (("show", "vgg19", "--set", "classes=-3"), "classes is '-3'; it must be a whole number of at least 1"),
-    (("compare", "alexnet", "vgg19", "--set", "towers=1"), "unknown choice of vgg19 'towers'"),
+    (("compare", "alexnet", "vgg19", "--set", "tower=1"), "unknown choice of alexnet 'tower'; did you mean 'towers'"),
     *((("show", "vgg19", "--input", text), READ) for text in ("3xx224", "0x224x224", "3x0x0", "3x-1x224", "3x1.5x2")),
     *((("show", "vgg19", "--input", text), READ) for text in ("", "x", "3x224x224px", "3x1e3x5", "٣x4x5", "3x²x2")),
     (("show", "vgg19", "--input", f"3x1{'0' * 5000}x224"), READ),

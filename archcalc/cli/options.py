@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from archcalc.conventions import CONVENTIONS
-from archcalc.targets import Target, resolve
+from archcalc.targets import Target, resolve, resolve_all
 
 TARGETS = (
     "of the zoo (`archcalc list`), a spec file (net.yaml), or torch:package.module:callable; "
@@ -31,7 +31,12 @@ class _Given:
     """What a network is made with and given."""
 
     settings: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="A choice of the network, such as bias=false.")
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A choice of the network, such as bias=false; of several networks, those that have it take it.",
+        ),
     ] = field(default_factory=list)
     inputs: Annotated[
         list[str],
@@ -44,9 +49,6 @@ class _Given:
     ] = field(default_factory=list)
     batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Batch size, or a letter.")] = None
 
-    def _target(self, name: str) -> Target:
-        return resolve(name, self.settings, self.inputs, self.batch)
-
 
 @dataclass(frozen=True, kw_only=True)
 class OneTarget(_Given):
@@ -56,7 +58,7 @@ class OneTarget(_Given):
 
     def resolve(self) -> Target:
         """The network. Raises ArchcalcError."""
-        return self._target(self.target)
+        return resolve(self.target, self.settings, self.inputs, self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ class Targets(_Given):
 
     def resolve(self) -> list[Target]:
         """The networks. Raises ArchcalcError."""
-        return [self._target(name) for name in self.targets]
+        return resolve_all(self.targets, self.settings, self.inputs, self.batch)
 
 
 def flat(command: Callable[..., None]) -> Callable[..., None]:
