@@ -152,15 +152,14 @@ _ELEMENTWISE: dict[str, dict[str, int]] = {
 
 @operation(*_ELEMENTWISE)
 def _elementwise(call: Call) -> Layer:
-    return Elementwise(call.name, tuple(_ELEMENTWISE[call.name].items()), call.inplace)
+    ops = _multiplied(call) if call.name == "mul" else _ELEMENTWISE[call.name]
+    return Elementwise(call.name, tuple(ops.items()), call.inplace)
 
 
-@operation("mul")
-def _mul(call: Call) -> Layer:
+def _multiplied(call: Call) -> dict[str, int]:
     """(a + bi)(c + di) = (ac - bd) + (ad + bc)i; a real number is multiplied with both parts."""
     complex_ones = sum(x.is_complex() if isinstance(x, Tensor) else isinstance(x, complex) for x in call.args)
-    ops = ((("mul", 1),), (("mul", 2),), (("mul", 4), ("add", 2)))[complex_ones]
-    return Elementwise("mul", ops, call.inplace)
+    return {"mul": 4, "add": 2} if complex_ones == 2 else {"mul": 1 + complex_ones}
 
 
 @operation("polar")
