@@ -18,4 +18,5 @@ def results(kind: str) -> list[Any]:
 def machine(facts: Mapping[str, Any]) -> str:
     """The device of an environment, in bold, and what was measured with."""
     versions = f"torch {facts['torch']}" + (f", CUDA {facts['cuda']}" if facts.get("cuda") else "")
-    return f"**{facts['device_name']}**: {facts['device']}, {facts['threads']} CPU threads, {versions}."
+    threads = "1 CPU thread" if facts["threads"] == 1 else f"{facts['threads']} CPU threads"
+    return f"**{facts['device_name']}**: {facts['device']}, {threads}, {versions}."
