@@ -19,8 +19,10 @@ from archcalc.layers import (
     AdaptiveAvgPool2d,
     Add,
     Concat,
+    Conv1d,
     Conv2d,
     ConvTranspose2d,
+    Embedding,
     Flatten,
     GroupNorm,
     Linear,
@@ -423,3 +425,28 @@ def test_images_too_large_to_follow_are_unknown_not_endless() -> None:
     assert known["convtranspose2d1"] == ((), False)
     with pytest.raises(InputError, match="large on 1×1×1000000×1000000 has too many pixels and outputs to follow each"):
         pixels(report)
+
+
+def test_fields_of_signals_of_vectors_and_of_what_sees_no_image() -> None:
+    report = analyze(Network.sequential("net", (1, 2, 9), [Conv1d(4, 3, stride=2), Flatten()]))
+    _, conv, flat = report
+    assert (conv.receptive_field, conv.jump) == ((3,), (2,))
+    assert (flat.receptive_field, flat.jump) == ((9,), None)  # 4 outputs: 3·2 + 3
+    assert [field.padding for field in layer_fields(report)][1:] == [((0, 0),)] * 2
+    words = analyze(Network.sequential("words", (1, 5), [Embedding(10, 4)])).rows[-1]
+    assert (words.receptive_field, words.jump) == (None, None)
+
+
+def test_uneven_bins_of_an_image_of_letters_have_no_size() -> None:
+    network = Network.sequential("net", (1, 3, 8, 8), [Conv2d(4, 3), AdaptiveAvgPool2d(4)])
+    _, conv, pool = layer_fields(analyze(network, (1, 3, "H", "W")))
+    assert (conv.size, conv.exact) == ((3, 3), True)
+    assert (pool.size, pool.exact) == ((), False)
+
+
+def test_outputs_of_padding_alone_do_not_blur_the_layers_after_them() -> None:
+    # 4 pixels between two outputs that see nothing: windows of three of these six see 0 1, 0 1 2, 1 2 3, 2 3
+    network = Network.sequential("net", (1, 1, 4, 4), [Conv2d(1, 1, padding=1), Conv2d(1, 3)])
+    seen = pixels(analyze(network))["conv2d2"]
+    assert seen.exact
+    assert seen.axes == ((0b0011, 0b0111, 0b1110, 0b1100),) * 2
