@@ -104,6 +104,7 @@ def inplace_view(call: Call) -> bool:
 _ELEMENTWISE: dict[str, dict[str, int]] = {
     "sub": {"add": 1},
     "rsub": {"add": 1},
+    "mul": {"mul": 1},
     "div": {"div": 1},
     "floor_divide": {"div": 1},
     "remainder": {"div": 1},
