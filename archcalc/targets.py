@@ -85,12 +85,24 @@ def resolve(name: str, settings: Sequence[str] = (), inputs: Sequence[str] = (),
             raise InputError(f"{name} has no choices for --set: write them into the file")
         network = import_module("archcalc.specfile").load(name)
     else:
-        if name not in zoo.ENTRIES and isfile(name):  # noqa: PTH113 - Path.is_file raises for long names
-            raise InputError(f"{name} is a file, but no spec file, whose name ends with .yaml")
-        entry = zoo.find(name)
+        entry = _found(name)
         choices = entry.parse(chosen)
         network = entry.build(**choices)
     return Target(network, _arguments(network, inputs, batch), entry, choices)
+
+
+def _found(name: str) -> Entry:
+    """The zoo entry of this name. Raises UnknownNameError, InputError for what names something else."""
+    try:
+        return zoo.find(name)
+    except UnknownNameError:
+        if isfile(name):  # noqa: PTH113 - Path.is_file raises for long names
+            raise InputError(f"{name} is a file, but no spec file, whose name ends with .yaml") from None
+        if isfile(f"{name}.yaml"):  # noqa: PTH113
+            raise InputError(f"unknown network {name!r}; did you mean the file {name}.yaml?") from None
+        if re.fullmatch(r"[\w./]+:\w+", name):
+            raise InputError(f"unknown network {name!r}; a PyTorch module is written torch:{name}") from None
+        raise
 
 
 def resolve_all(
@@ -216,6 +228,11 @@ def parse_argument(text: str, batch: int | str) -> Argument:
     if len(dtypes) > 1 or len(words) - len(dtypes) > 1:
         raise InputError(f"cannot read --input {shorten(text)}: after the extents come one dtype and nobatch at most")
     batched = words == dtypes
+    if words and not size:
+        vector = f"{keyword}{equals}3:{(*dtypes, 'float32')[0]}:nobatch"
+        raise InputError(
+            f"cannot read --input {shorten(text)}: it has no extents; one number for each of 3 is {vector}"
+        )
     extents = parse_extents(size)
     return Argument((batch, *extents) if batched else extents, next(iter(dtypes), None), keyword or None, batched)
 

@@ -598,6 +598,8 @@ def test_a_spec_file_is_known_by_its_ending(tmp_path: Path, shell: Shell) -> Non
     assert "61,706" in shell.ok("show", str(tmp_path / "NET.YAML"))
     assert "net.txt is a file, but no spec file" in shell.refused("show", str(tmp_path / "net.txt"))
     assert "unknown network" in shell.refused("show", "a" * 10_000)
+    (tmp_path / "own.yaml").write_text(LENET)
+    assert f"did you mean the file {tmp_path}/own.yaml?" in shell.refused("show", str(tmp_path / "own"))
 
 
 def test_export_writes_what_show_reads(tmp_path: Path, shell: Shell) -> None:

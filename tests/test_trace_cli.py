@@ -356,6 +356,9 @@ def test_strict_exits_with_1_on_uncounted_operations(shell: Shell) -> None:
     [
         ("torch:", ["write torch:package.module:callable"]),
         ("torch:torchvision.models", ["write torch:package.module:callable"]),
+        ("my_traced_models:Small", ["a PyTorch module is written torch:my_traced_models:Small"]),
+        ("torch:my_traced_models.py:Small", ["as Python imports it: torch:my_traced_models:Small"]),
+        ("torch:./models/small.py:Small", ["as Python imports it: torch:models.small:Small"]),
         ("torch::resnet18", ["write torch:package.module:callable"]),
         ("torch:no_such_package:thing", ["cannot import no_such_package"]),
         ("torch:my_broken_module:thing", ["my_broken_module", "a_package_that_is_not_there"]),
@@ -396,6 +399,7 @@ def test_wrong_number_of_channels(shell: Shell, command: str) -> None:
         (("Words", "1d=12:int64"), ["'1d' is not the name of an argument"]),
         (("Words", "=12:int64"), ["'' is not the name of an argument"]),
         (("Words", "ids=12:int64", "ids=12:int64"), ["ids more than once"]),
+        (("Words", "ids=:int64"), ["'ids=:int64': it has no extents", "is ids=3:int64:nobatch"]),
         (("Words", "name=12:int64"), ["called name"]),
         (("Dual", "A", "B"), ["A is a letter", "2 inputs"]),
     ],

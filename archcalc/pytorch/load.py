@@ -38,6 +38,9 @@ def load(target: str, settings: Mapping[str, str]) -> tuple[str, Factory]:
         raise InputError(
             f"torch:{target}: write torch:package.module:callable, such as torch:torchvision.models:resnet34"
         )
+    if path.endswith(".py"):
+        named = path.removesuffix(".py").replace("/", ".").lstrip(".")
+        raise InputError(f"torch:{target}: a module is named as Python imports it: torch:{named}:{attribute}")
     made = _attribute(_module(path), path, attribute)
     values = {key: _literal(text) for key, text in settings.items()}
     if isinstance(made, nn.Module):
