@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -778,3 +779,15 @@ def test_a_batch_of_one_may_be_asked_for() -> None:
     report = ac.analyze(ac.zoo.lenet5(), (2, 1, 32, 32))
     assert ac.memory(report, batch=1) == ac.memory(ac.zoo.lenet5())
     assert ac.memory(report, batch=1).kept == ac.memory(ac.zoo.lenet5()).kept
+
+
+def test_backward_macs_of_attention_and_of_two_directions_by_hand() -> None:
+    # 10 tokens of 8 to 24, whose own gradient nobody asks for; scores and sums 2·2·5·5·4 each; 10 tokens of 8 to 8
+    attention = Network.sequential("net", (2, 5, 8), [ac.layers.MultiheadAttention(2, batch_first=True)])
+    held = ac.memory(attention)
+    assert held.backward_macs == 10 * 24 * 8 + 2 * (2 * 400 + 10 * 8 * 8)
+    with sdpa_kernel(SDPBackend.MATH):  # a fused kernel computes the scores a second time
+        assert 2 * (held.forward_macs + held.backward_macs) == step_flops(build(attention), torch.rand(2, 5, 8))
+    # 5 steps in 2 directions: 3·4 gates of 3 inputs, for the weights alone, and of 4 states, for both
+    gates = Network.sequential("net", (5, 1, 3), [ac.layers.GRU(4, bidirectional=True)])
+    assert ac.memory(gates).backward_macs == 2 * 5 * (12 * 3 + 2 * 12 * 4)
