@@ -1480,3 +1480,34 @@ def test_records_tell_unused_layers() -> None:
     net = trace(Calls(lambda s, x: s.one(x), one=nn.Linear(4, 4), two=nn.Linear(4, 4)), (1, 4))
     layers = analyze(net).to_dict()["layers"]
     assert {layer["name"]: layer["used"] for layer in layers} == {"input": True, "one": True, "two": False}
+
+
+class Complex(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.complex(x, x)
+        return torch.cat((z.sum(1, keepdim=True).real, z.abs(), torch.sigmoid(z).real, z.T.conj().real), 1)
+
+
+def test_what_computes_on_complex_numbers_is_uncounted() -> None:
+    report = analyze(trace(Complex(), (4, 4)))
+    assert [row.node.layer.kind for row in report.uncounted][:3] == ["sum", "abs", "sigmoid"]
+    assert sum(report.total.ledger.values()) == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_error_that_speaks_of_metadata_is_no_lack_of_data() -> None:
+    class Raises(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("bad metadata in the batch")
+
+    with pytest.raises(TraceError, match="bad metadata"):
+        trace(Raises(), (1, 3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_parallel_copies_are_one() -> None:
+    parallel = nn.DataParallel(nn.Linear(4, 2))
+    parallel.device_ids, parallel.src_device_obj = [0, 1], torch.device("cuda", 0)
+    report = analyze(trace(parallel, (3, 4)))
+    assert (report.total.macs, report.total.params) == (3 * 4 * 2, 4 * 2 + 2)
+    assert parallel.device_ids == [0, 1]

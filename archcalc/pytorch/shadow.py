@@ -28,6 +28,8 @@ def shadow_of(module: nn.Module, device: torch.device) -> nn.Module:
         raise TraceError(f"{type(module).__name__} cannot be copied, which tracing needs: {error}") from error
     for part in shadow.modules():
         part.__dict__.pop("_compiled_call_impl", None)  # module.compile(): what is compiled is the original
+        if isinstance(part, nn.DataParallel):
+            part.device_ids = []  # one copy, where the shadow is
     return shadow.eval()
 
 

@@ -7,6 +7,7 @@ else runs is recorded operation by operation.
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import warnings
@@ -502,8 +503,7 @@ def _needs_data(error: BaseException | None) -> bool:
     """Whether a run failed since meta tensors hold no data."""
     if isinstance(error, NotImplementedError):
         return True
-    text = str(error)
-    return any(sign in text for sign in ("meta", "Meta", "data-dependent", "aten::_local_scalar_dense"))
+    return re.search(r"\b[Mm]eta\b|data-dependent|aten::_local_scalar_dense", str(error)) is not None
 
 
 def _device_of(module: nn.Module) -> torch.device:
