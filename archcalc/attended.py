@@ -22,6 +22,7 @@ FUSED = "functional.scaled_dot_product_attention"
 
 _VIEWS = {"view", "_unsafe_view", "expand"}
 _MOVES = _VIEWS | {"clone"}
+_CAST = {"_to_copy"}
 _GIVEN = _MOVES | {"unsqueeze"}
 _ADDED = {"add", "Add"}
 
@@ -30,7 +31,7 @@ _ADDED = {"add", "Add"}
 class Attended:
     """One call: the rows of its products and of its softmax; where it is fused those that it reads.
 
-    `copy` is a row that copies a fused output into an order in which it lies already. `dropout` is the probability
+    `output` is the row that puts out what the kernel does, and `copy` a row that copies a fused output into an order in which it lies already. `dropout` is the probability
     with which the call drops out while training; PyTorch does not fuse it then.
     """
 
@@ -39,6 +40,7 @@ class Attended:
     sums: Row
     dropout: float = 0.0
     read: tuple[Row, ...] = ()
+    output: Row | None = None
     copy: Row | None = None
 
     @property
@@ -76,13 +78,12 @@ def attended(report: Report, known: Collection[str]) -> Iterator[Attended]:
 
 def is_fusible(row: Row) -> bool:
     """Whether it is a product within scaled_dot_product_attention."""
-    origin = row.node.origin
-    return isinstance(row.node.layer, MatMul) and origin is not None and FUSED in origin.functions
+    return isinstance(row.node.layer, MatMul) and FUSED in _functions(row)
 
 
 def _call(sums: Row) -> Attended | None:
     origin = sums.node.origin
-    if origin is None or not isinstance(sums.node.layer, MatMul) or "attention" not in "".join(origin.functions):
+    if origin is None or not isinstance(sums.node.layer, MatMul) or "attention" not in "".join(_functions(sums)):
         return None
     softmax = _back(sums.sources[-2], _VIEWS)
     if not isinstance(softmax.node.layer, Softmax):
@@ -99,15 +100,16 @@ def _fused(
     values = _back(call.sums.sources[-1], _MOVES - {"expand"})
     if (queries.kind, keys.kind, keys.sources[0].kind, values.kind) != ("mul", "mul", "transpose", "expand"):
         return call
-    read = tuple(_outside(row) for row in (queries.sources[0], keys.sources[0].sources[0], values.sources[0]))
+    read = tuple(_outside(row, orders) for row in (queries.sources[0], keys.sources[0].sources[0], values.sources[0]))
     added = _back(call.softmax.sources[0], _VIEWS)
     masks = tuple(added.sources[1:]) if added.kind in _ADDED else ()
-    masks = tuple(mask for mask in masks if not _is_causal(mask))
+    masks = tuple(mask for mask in (_back(mask, _CAST) for mask in masks) if not _is_causal(mask))
     if len({row.output[-1] for row in read}) > 1 or any(mask.name in known for mask in masks):
         return call
     assert queries.node.origin is not None
-    order = orders[call.sums.name] = orders.get(read[0].name, queries.node.origin.order)
-    return replace(call, read=(*read, *masks), copy=_copy(call.sums, order, readers))
+    output = _output(call.sums, readers)
+    order = orders[output.name] = orders.get(read[0].name, queries.node.origin.order)
+    return replace(call, read=(*read, *masks), output=output, copy=_copy(output, order, readers))
 
 
 def _back(row: Row, kinds: set[str]) -> Row:
@@ -117,22 +119,43 @@ def _back(row: Row, kinds: set[str]) -> Row:
     return row
 
 
-def _outside(row: Row) -> Row:
-    """What a call is given, before it adds an axis or repeats heads."""
-    while row.node.origin is not None and FUSED in row.node.origin.functions and row.kind in _GIVEN:
+def _outside(row: Row, outputs: Collection[str]) -> Row:
+    """What a call is given, before it casts it, adds an axis or repeats heads; it may be the output of another."""
+    while row.name not in outputs and (_is_cast(row) or (row.kind in _GIVEN and FUSED in _functions(row))):
         row = row.sources[0]
     return row
+
+
+def _output(sums: Row, readers: dict[str, list[Row]]) -> Row:
+    """What the steps cast their sums back to, or these."""
+    row = sums
+    while len(readers.get(row.name, ())) == 1:
+        (row,) = readers[row.name]
+        if _is_cast(row):
+            return row
+        if row.kind not in _VIEWS:
+            break
+    return sums
+
+
+def _is_cast(row: Row) -> bool:
+    """Whether attention casts between its steps: those of 16-bit numbers are computed in float32, the kernel is not."""
+    return row.kind in _CAST and "attention" in "".join(_functions(row))
+
+
+def _functions(row: Row) -> tuple[str, ...]:
+    return () if row.node.origin is None else row.node.origin.functions
 
 
 def _is_causal(mask: Row) -> bool:
     """Whether attention makes the mask itself, and the kernel none."""
     whole = _back(mask, {"where"})
-    return whole.kind == "tril" and whole.node.origin is not None and "attention" in whole.node.origin.functions[0]
+    return whole.kind == "tril" and "attention" in "".join(_functions(whole)[:1])
 
 
-def _copy(sums: Row, order: tuple[int, ...], readers: dict[str, list[Row]]) -> Row | None:
+def _copy(whole: Row, order: tuple[int, ...], readers: dict[str, list[Row]]) -> Row | None:
     """The row that copies the output into an order of axes in which it lies already."""
-    row, axes = sums, list(range(len(order)))
+    row, axes = whole, list(range(len(order)))
     while len(readers.get(row.name, ())) == 1:
         row = readers[row.name][0]
         if isinstance(row.node.layer, Permute):
@@ -140,6 +163,6 @@ def _copy(sums: Row, order: tuple[int, ...], readers: dict[str, list[Row]]) -> R
         elif row.kind == "clone":
             long = [axis for axis, extent in zip(axes, row.output, strict=False) if extent != 1]
             return row if long == [axis for axis in order if axis in long] else None
-        elif row.kind != "_unsafe_view" or row.sources[0] is not sums:
+        elif row.kind != "_unsafe_view" or row.sources[0] is not whole:
             return None
     return None

@@ -426,8 +426,12 @@ class _Accounts:
 
     def _fused(self, call: Attended, storage: dict[str, str]) -> list[tuple[str | None, int]]:
         """What the kernel of fused attention keeps."""
-        width = self.widths[call.sums.name]
-        kept: list[tuple[str | None, int]] = [self._stored(call.sums, storage), (None, SINGLE * call.logarithms)]
+        assert call.output is not None
+        width = self.widths[call.output.name]
+        kept: list[tuple[str | None, int]] = [
+            self._stored(call.output, storage),
+            (None, max(SINGLE, width) * call.logarithms),
+        ]
         for row in call.read:
             cast = self.widths[row.name] != width
             kept.append((None, int(prod(row.output)) * width) if cast else self._stored(row, storage))

@@ -400,7 +400,13 @@ def _numbers(loss: Tensor) -> Iterator[Tensor]:
         seen.add(node)
         waiting += [one for one, _ in node.next_functions]
         saved = [getattr(node, name, None) for name in ("_saved_self", "_saved_other")]
-        yield from (one for one in saved if isinstance(one, Tensor) and not one.ndim and one.element_size() == 8)
+        yield from (one for one in saved if isinstance(one, Tensor) and not one.ndim and _is_number(one))
+
+
+def _is_number(x: Tensor) -> bool:
+    """Whether a tensor of 8 bytes was made of a Python number, which widens no tensor of its category."""
+    narrow = torch.empty((), dtype=torch.float32 if x.is_floating_point() else torch.int8)
+    return x.element_size() == 8 and torch.result_type(x, narrow) == narrow.dtype
 
 
 def _sum(blocks: Sequence[Block]) -> int:
