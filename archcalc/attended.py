@@ -31,8 +31,8 @@ _ADDED = {"add", "Add"}
 class Attended:
     """One call: the rows of its products and of its softmax; where it is fused those that it reads.
 
-    `output` is the row that puts out what the kernel does, and `copy` a row that copies a fused output into an order in which it lies already. `dropout` is the probability
-    with which the call drops out while training; PyTorch does not fuse it then.
+    `output` is the row that puts out what the kernel does, and `copy` one that copies it into an order in which it lies
+    already. `dropout` is the probability with which the call drops out while training; PyTorch does not fuse it then.
     """
 
     scores: Row
