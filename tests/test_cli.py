@@ -660,6 +660,18 @@ def test_output_writes_what_it_would_print(shell: Shell, tmp_path: Path, format:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("a.md", "markdown"), ("a.tex", "latex"), ("a.CSV", "csv"), ("a.json", "json"), ("a.html", "html")],
+)
+@pytest.mark.parametrize("command", ["show", "explain"])
+def test_a_file_is_written_as_its_name_ends(shell: Shell, tmp_path: Path, command: str, name: str, format: str) -> None:
+    shell.ok(command, "lenet5", "--output", str(tmp_path / name))
+    assert (tmp_path / name).read_text(encoding="utf-8") == shell.ok(command, "lenet5", "--format", format)
+    shell.ok(command, "lenet5", "--output", str(tmp_path / name), "--format", "markdown")
+    assert (tmp_path / name).read_text(encoding="utf-8") == shell.ok(command, "lenet5", "--format", "markdown")
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_a_new_file_has_ordinary_permissions(shell: Shell, tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)

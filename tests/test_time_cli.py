@@ -54,6 +54,25 @@ def test_one_target_has_no_ratio(shell: Shell) -> None:
     assert header[-1] == "runs"
 
 
+@pytest.mark.parametrize("more", [(), ("--step",)], ids=" ".join)
+def test_inputs_are_images_where_they_are(shell: Shell, more: tuple[str, ...]) -> None:
+    words = "torch:torch.nn:Linear", "--set", "in_features=8", "--set", "out_features=2", "--input", "5x8"
+    assert "images/s" in shell.ok("time", *SMALL, *more).splitlines()[1]
+    header = shell.ok("time", *words, *FEW, *more).splitlines()[1]
+    assert "inputs/s" in header
+    assert "images/s" not in header
+
+
+def test_a_file_is_written_as_its_name_ends(shell: Shell, tmp_path: Path) -> None:
+    for name in ("times.json", "times", "times.csv"):
+        shell.ok("time", *SMALL, "--output", str(tmp_path / name))
+    assert json.loads((tmp_path / "times.json").read_text())[0]["network"] == "lenet5"
+    assert json.loads((tmp_path / "times").read_text())[0]["network"] == "lenet5"
+    assert (tmp_path / "times.csv").read_text().startswith("network,device,dtype,batch")
+    shell.ok("time", *SMALL, "--output", str(tmp_path / "times"), "--format", "table")
+    assert (tmp_path / "times").read_text().startswith("forward passes")
+
+
 def test_ratios_by_hand() -> None:
     first, second = (timed(analyze(zoo.lenet5()), {}, watched=1, whole=1) for _ in range(2))
     vars(first).update(whole=Timing((1.0, 2.0, 4.0)), paired=True)

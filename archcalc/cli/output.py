@@ -33,6 +33,21 @@ class Format(StrEnum):
     html = "html"
 
 
+ENDINGS = {
+    ".md": Format.markdown,
+    ".tex": Format.latex,
+    ".csv": Format.csv,
+    ".json": Format.json,
+    ".html": Format.html,
+}
+"""What a file is by the ending of its name."""
+
+
+def format_of(asked: Format | None, file: Path | None) -> Format | None:
+    """The format asked for, or else that of the file by its ending."""
+    return asked or (ENDINGS.get(file.suffix.lower()) if file else None)
+
+
 FileOption = Annotated[
     Path | None, typer.Option("--output", metavar="FILE", readable=False, help="Write to a file instead.")
 ]
@@ -46,9 +61,17 @@ AsciiOption = Annotated[
 class Output:
     """How and where a command writes its result."""
 
-    format: Annotated[Format, typer.Option("--format", help="How to write the result.")] = Format.table
+    asked: Annotated[
+        Format | None,
+        typer.Option("--format", help="How to write the result; by default as the file's name ends, or as a table."),
+    ] = None
     file: FileOption = None
     ascii: AsciiOption = None
+
+    @property
+    def format(self) -> Format:
+        """How the result is written."""
+        return format_of(self.asked, self.file) or Format.table
 
     def write(self, table: Callable[[], Table], record: Callable[[], dict[str, Any]]) -> None:
         """Write one table, or its record as JSON; only what the format asks for is made. Raises InputError."""

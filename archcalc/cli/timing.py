@@ -37,7 +37,7 @@ def timing(
     *,
     output: Output,
 ) -> None:
-    """Time real forward passes, or training steps: median, interquartile range, images/s, achieved GMAC/s."""
+    """Time real forward passes, or training steps: median, interquartile range, inputs/s, achieved GMAC/s."""
     profile = profile or trace is not None
     layers = layers or profile
     if step and layers:
@@ -56,8 +56,8 @@ def timing(
     settings = [made(place, dtype, channels_last, threads, compiled, tf32) for place in places]
     for one in settings:
         one.check()
-    if output.file is not None and output.format is Format.table:
-        output = replace(output, format=Format.json)
+    if output.file is not None and output.asked is None and output.format is Format.table:
+        output = replace(output, asked=Format.json)
     results: list[Any] = []
     with progress(ticking=False) as advance:
         for i, one in enumerate(settings):

@@ -16,7 +16,7 @@ from archcalc.errors import InputError
 from archcalc.names import unknown
 from archcalc.pytorch.devices import described, generators_kept, memory_guard
 from archcalc.pytorch.observe import tensors
-from archcalc.pytorch.subject import Settings, Subject, explained, require_seconds, subject
+from archcalc.pytorch.subject import Settings, Subject, explained, rate, require_seconds, subject
 from archcalc.pytorch.timing import Part, Progress, Timing, clock_of, interleaved
 from archcalc.table import Cell, Column, Table
 from archcalc.targets import Target
@@ -158,7 +158,7 @@ def _ones(x: Tensor) -> Tensor:
 def summary(results: Sequence[TimedStep]) -> Table:
     """A line for each part of a step, and for the step; backward over forward, counted and measured, in the notes."""
     several = len({(one.report.network.name, str(one.environment["device"])) for one in results}) > 1
-    headers = ("MACs", "median", "IQR", "share", "GMAC/s", "images/s")
+    headers = ("MACs", "median", "IQR", "share", "GMAC/s", rate(one.report for one in results))
     columns = (*([Column("network", "left")] * several), Column("part", "left"), *map(Column, headers))
     rows = [cells[not several :] for one in results for cells in _cells(one)]
     machines = [f"{one.environment['device']}: {described(one.environment)}" for one in results]

@@ -22,6 +22,7 @@ from archcalc.pytorch.subject import (
     Subject,
     dtype_named,
     explained,
+    rate,
     report_of,
     require_seconds,
     subject,
@@ -325,7 +326,8 @@ def _some(names: Sequence[str], most: int = 4) -> str:
 
 def summary(results: Sequence[TimedNetwork]) -> Table:
     """One line for each network and device; several networks beside the first on their device."""
-    headers = ["batch", "MACs", "median", "IQR", "A/A", "images/s", "GMAC/s", "runs"]
+    speed = rate(result.report for result in results)
+    headers = ["batch", "MACs", "median", "IQR", "A/A", speed, "GMAC/s", "runs"]
     several = len({result.report.network.name for result in results}) > 1 or _several(results)
     columns = (Column("network", "left"), Column("device", "left"), Column("dtype", "left"), *map(Column, headers))
     rows = [_summed(result) for result in results]

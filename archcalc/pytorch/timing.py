@@ -89,7 +89,7 @@ class Timing:
         return abs(first.median - second.median) <= self.iqr
 
     def images_per_second(self, batch: int) -> float:
-        """Images a second at the median for passes of ``batch`` images."""
+        """Images, or other inputs, a second at the median for passes of ``batch`` of them."""
         return batch / self.median
 
     def ratio_to(self, other: "Timing") -> tuple[float, float]:
