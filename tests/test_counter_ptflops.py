@@ -8,6 +8,7 @@ from torch.nn import functional
 from archcalc.errors import CheckError
 from archcalc.pytorch.counters import COUNTERS
 from tests.counted import Attend, AttendTo, Call, Shapes, three_counts, unexplained
+from tests.remainders import remainders
 
 count = COUNTERS["ptflops"]
 
@@ -119,3 +120,15 @@ def test_frozen_parameters_are_not_counted() -> None:
     module = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 2).requires_grad_(False))
     assert COUNTERS["ptflops-aten"](module, (torch.ones(1, 5),)).params == 42
     assert isinstance(module(torch.ones(1, 5)), Tensor)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_of_timm(fused: bool) -> None:
+    timm = pytest.importorskip("timm.models.vision_transformer")
+    attention = timm.Attention(8, 2)
+    attention.fused_attn = fused
+    module = nn.Sequential(nn.Linear(8, 8, bias=False), attention)
+    # 2 images of 3 tokens: 64 a token; two products of 3·3·8, 2 heads of 3·3 through softmax, 24 scaled; nothing of the
+    # layers inside
+    assert count(module.eval(), (torch.ones(2, 3, 8),)).total == 2 * (3 * 64 + 2 * 72 + 2 * 9 + 24)
+    assert remainders("ptflops", module, torch.ones(2, 3, 8)) == (0, 0)

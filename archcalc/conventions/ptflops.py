@@ -16,8 +16,10 @@ from archcalc.conventions.ptflops_attention import (
     attends,
     attention_again,
     imagined_bias,
+    in_timm,
     other_sizes,
     softmax_and_biases,
+    timm_products,
 )
 from archcalc.conventions.unbatched import unbatched
 from archcalc.extents import Extent, prod
@@ -341,6 +343,12 @@ _HOOKS = (
     ),
 )
 
+
+def _of_hooks(row: Row) -> Extent:
+    """All that hooks count of a row."""
+    return sum((cause.amount(row) for cause in _HOOKS), start=_hooked_macs(row))
+
+
 PYTORCH = Convention(
     "ptflops",
     "MACs (ptflops)",
@@ -360,6 +368,17 @@ PYTORCH = Convention(
             "attention counted twice: hook and functions",
             attention_again,
             because="Attention that returns its weights calls bmm and softmax, which are patched.",
+            defect=True,
+        ),
+        Cause(
+            "timm's attention, products and softmax",
+            timm_products,
+            because="timm's attention has a hook: its products, and 1 for each element of softmax or scaled.",
+        ),
+        Cause(
+            "timm's attention, layers inside not seen",
+            lambda row: -_of_hooks(row) if in_timm(row) and not functions(row) else 0,
+            because="Where a module is hooked, what hooks on the layers inside it count is not added up.",
             defect=True,
         ),
         Cause(
@@ -405,7 +424,7 @@ PYTORCH = Convention(
         ),
         Cause(
             "module counted again under each parent",
-            further_ways(lambda row: sum((cause.amount(row) for cause in _HOOKS), start=_hooked_macs(row))),
+            further_ways(_of_hooks),
             because="What a module counted is added up from the root down, for each parent that holds it.",
             defect=True,
         ),

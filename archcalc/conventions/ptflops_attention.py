@@ -7,6 +7,8 @@ from archcalc.conventions.base import functions, modules
 from archcalc.conventions.patched import ATTENTION, looked_up
 from archcalc.extents import Extent, exact_div, prod
 
+_TIMM = "timm.layers.attention.Attention"
+
 
 def attends(row: Row) -> bool:
     """Whether a row lies in a module that is hooked as a whole."""
@@ -102,3 +104,20 @@ def attention_again(row: Row) -> Extent:
     softmax = prod(row.output) if scores and looked_up(scores) in ("bmm", "baddbmm") else 0
     products = row.macs if attends(row) and looked_up(row) in ("bmm", "baddbmm") else 0
     return softmax + products
+
+
+def in_timm(row: Row) -> bool:
+    """Whether a row lies in attention of timm, which is hooked as a whole where timm is installed."""
+    return _TIMM in modules(row)
+
+
+def timm_products(row: Row) -> Extent:
+    """What the hook on timm's attention says of a row: products, 1 for each element of softmax and of queries."""
+    if modules(row)[-1] != _TIMM or not functions(row):
+        return 0
+    if row.kind == "Softmax":
+        return prod(row.output)
+    source = row.sources[0] if row.macs else row
+    while not source.macs and source.sources and source.kind != "Softmax":
+        source = source.sources[0]
+    return row.macs + (prod(row.output) if row.macs and source.kind == "Softmax" else 0)
