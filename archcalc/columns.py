@@ -13,7 +13,7 @@ from archcalc.analysis import Costs, Report, Row, Total
 from archcalc.conventions import Convention, convention
 from archcalc.errors import InputError
 from archcalc.extents import Extent
-from archcalc.names import unknown
+from archcalc.names import some, unknown
 from archcalc.table import Cell, Column, Table
 
 DEFAULT = ("layer", "kind", "output", "activations", "params", "cost")
@@ -274,10 +274,10 @@ def _notes(report: Report, rows: Sequence[Row], lines: Sequence[Line], shown: Se
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         notes.append(f"Left out, 0 in every column: {listed} (--all shows them).")
     shared = {row.name: held.counted_by for row in rows for held in row.node.held if held.counted_by}
-    if shared:
-        listed = ", ".join(f"{name} (by {other})" for name, other in shared.items() if name != other)
-        notes.append(f"Parameters that other rows count: {listed}.")
+    elsewhere = [f"{name} (by {other})" for name, other in shared.items() if name != other]
+    if elsewhere:
+        notes.append(f"Parameters that other rows count: {some(elsewhere)}.")
     if any(not row.counted for row in rows):
-        listed = ", ".join(row.name for row in rows if not row.counted)
+        listed = some([row.name for row in rows if not row.counted])
         notes.append(f"Uncounted, so that the total is a lower bound: {listed}.")
     return tuple(notes)

@@ -11,6 +11,7 @@ from archcalc.analysis import Report, Row
 from archcalc.conventions import Convention, convention
 from archcalc.errors import InputError
 from archcalc.extents import Extent, differ
+from archcalc.names import some
 from archcalc.records import plain
 from archcalc.table import Cell, Column, Table
 
@@ -100,7 +101,7 @@ def _title(reports: Sequence[Report]) -> str:
 def _notes(reports: Sequence[Report]) -> tuple[str, ...]:
     return tuple(
         f"Uncounted in {report.network.name}, whose numbers are lower bounds: "
-        f"{', '.join(row.name for row in report.uncounted)}."
+        f"{some([row.name for row in report.uncounted])}."
         for report in reports
         if report.uncounted
     )

@@ -11,6 +11,7 @@ from archcalc import units
 from archcalc.attended import attended, is_fusible
 from archcalc.backward import graded
 from archcalc.footprint import COUNTER, STATES, LayerMemory, Memory
+from archcalc.names import some
 from archcalc.table import Cell, Column, Table
 
 SCHEMA = "archcalc.memory/1"
@@ -189,7 +190,7 @@ def _summary_notes(memory: Memory, fits: int | None) -> tuple[str, ...]:
         kept = f" The copies are {units.mb(memory.copies)} of what is kept." if memory.optimizer != "none" else ""
         notes.append(MIXED + kept)
     if memory.unstated and memory.optimizer != "none":
-        listed = ", ".join(f"{row.name} ({row.kind})" for row in memory.unstated)
+        listed = some([f"{row.name} ({row.kind})" for row in memory.unstated])
         notes.append(f"What backward keeps of these is not stated, so that the total is a lower bound: {listed}.")
     notes += _traced_notes(memory) if memory.optimizer != "none" else []
     if fits is not None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from archcalc import units
 from archcalc.errors import UnknownNameError
 
 MANY = 40
 """Names that are listed."""
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """The names, or the first of them and how many more there are.
+
+    >>> some(["conv1", "conv2", "conv3"], most=2)
+    'conv1, conv2 and 1 more'
+    """
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {units.count(len(names) - most)} more"
 
 
 def unknown(what: str, name: object, known: Iterable[str], most: int = MANY) -> UnknownNameError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archcalc import Builder, Network, Report, analyze, columns, zoo
+from archcalc import Builder, Network, Node, Report, analyze, columns, zoo
 from archcalc.columns import COUNTS, DEFAULT, OPERATIONS, TEXTS, names, tabulate
 from archcalc.conventions import CONVENTIONS
 from archcalc.errors import InputError, UnknownNameError
 from archcalc.extents import Shape
-from archcalc.layers import BatchNorm2d, Conv2d, Flatten, Layer, Linear, ReLU
+from archcalc.graph import Held
+from archcalc.layers import BatchNorm2d, Conv2d, Flatten, Input, Layer, Linear, ReLU
 from archcalc.table import Cell
 from archcalc.working import Equation
 
@@ -42,6 +43,20 @@ def small(*, mystery: bool = False) -> Report:
 
 def column(rows: tuple[tuple[Cell, ...], ...], i: int = 0) -> list[Cell]:
     return [row[i] for row in rows]
+
+
+def test_long_lists_in_notes_are_cut() -> None:
+    bias = (Held("bias", (3,), counted_by="c0"),)
+    convs = [Node(f"c{i}", Conv2d(3, 1), ("input",), held=bias if i else ()) for i in range(13)]
+    nodes = (Node("input", Input((1, 3, 8, 8)), ()), *convs)
+    assert tabulate(analyze(Network("net", nodes)), ["layer", "params"]).notes[-1] == (
+        "Parameters that other rows count: " + ", ".join(f"c{i} (by c0)" for i in range(1, 11)) + " and 2 more."
+    )
+    alone = replace(nodes[1], held=bias)  # a tensor that it holds twice
+    assert not any("other" in note for note in tabulate(analyze(Network("net", (nodes[0], alone))), ["macs"]).notes)
+    mysteries = analyze(Network.sequential("net", (1, 3, 8, 8), [_Mystery()] * 12))
+    listed = ", ".join(f"_mystery{i}" for i in range(1, 11))
+    assert mysteries.table().notes[-1] == f"Uncounted, so that the total is a lower bound: {listed} and 2 more."
 
 
 def test_every_column_of_a_small_network() -> None:

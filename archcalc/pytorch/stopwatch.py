@@ -12,6 +12,7 @@ import torch
 from archcalc import units
 from archcalc.analysis import Report, Row
 from archcalc.errors import InputError, RoomError
+from archcalc.names import some
 from archcalc.pytorch.calls import Entry, calls_of
 from archcalc.pytorch.devices import described, memory_guard
 from archcalc.pytorch.profiled import OUTSIDE, WHOLE, Profile, profile, require_profiler
@@ -135,7 +136,7 @@ class TimedNetwork:
             yield f"Calls that run several rows at once: {several}; each has the name of its first row (JSON has all)."
         yield from self.strange
         if self.missing:
-            yield f"No call was seen that runs {_some(self.missing)}: in no line."
+            yield f"No call was seen that runs {some(self.missing)}: in no line."
 
     @property
     def repeated(self) -> str:
@@ -313,15 +314,10 @@ def _layer(entry: Entry, times: Timing, one: Subject) -> TimedLayer:
 
 
 def _strange(entry: Entry, layer: TimedLayer) -> str:
-    calls = _some([call.name for call in entry.calls])
+    calls = some([call.name for call in entry.calls])
     if not entry.rows:
         return f"No row describes {calls}, {units.seconds(layer.times.median)}: it is outside every row."
-    return f"{_some([row.name for row in entry.rows])} were traced from other calls; here {calls} did their work."
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    return f"{some([row.name for row in entry.rows])} were traced from other calls; here {calls} did their work."
 
 
 def summary(results: Sequence[TimedNetwork]) -> Table:

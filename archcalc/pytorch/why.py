@@ -17,6 +17,7 @@ from archcalc import units
 from archcalc.analysis import Report, analyze
 from archcalc.conventions import Cause, Convention, convention
 from archcalc.errors import CheckError, MissingPackageError
+from archcalc.names import some
 from archcalc.pytorch.build import build, whole_shape
 from archcalc.pytorch.counters import COUNTERS, Counted, counter
 from archcalc.pytorch.counters.base import Arguments
@@ -179,7 +180,7 @@ class Why:
         if not any(one.counted for one in self.accounts):
             yield "No counter could count this module: nothing is explained."
         if self.uncounted:
-            yield f"archcalc has no rule for {', '.join(self.uncounted)}."
+            yield f"archcalc has no rule for {some(self.uncounted)}."
 
 
 def why(
