@@ -1034,6 +1034,20 @@ def test_second_rule_for_an_operation_is_refused() -> None:
         operations.operation("mm")(lambda call: Elementwise("mm"))
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("not_an_op", "not_an_op$"),
+        ("cdist_forward", "cdist_forward; did you mean _cdist_forward"),
+        ("fmin_", "fmin_; did you mean fmin"),
+    ],
+)
+def test_a_rule_for_an_operation_there_is_not_is_refused(name: str, hint: str) -> None:
+    with pytest.raises(SpecError, match=f"no operation torch.ops.aten.{hint}"):
+        operations.operation(name)(lambda call: Elementwise(name))
+    assert name not in operations.RULES
+
+
 def test_custom_operation_is_uncounted_by_its_full_name() -> None:
     with torch.library._scoped_library("archcalc_test", "FRAGMENT") as library:
         library.define("swish(Tensor x) -> Tensor")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from archcalc.errors import SpecError
@@ -62,7 +63,7 @@ RULES: dict[str, Rule] = {}
 def operation(*names: str) -> Callable[[Rule], Rule]:
     """Register the rule of operations: a function from the call to the layer that states its cost.
 
-    Raises SpecError for an operation that has a rule.
+    Raises SpecError for an operation that has a rule, and for one that torch does not have.
 
     >>> @operation("my_library::swish")
     ... def swish(call):
@@ -73,10 +74,20 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
         for name in names:
             if name in RULES:
                 raise SpecError(f"there is already a rule for the operation {name}")
+            ours = rule.__module__ == __name__  # for any version of torch
+            if not ours and "::" not in name and not _exists(name):
+                near = next((f"; did you mean {one}?" for one in (f"_{name}", name.strip("_")) if _exists(one)), "")
+                raise SpecError(f"there is no operation torch.ops.aten.{name}{near}")
             RULES[name] = rule
         return rule
 
     return register
+
+
+def _exists(name: str) -> bool:
+    """Whether calls can have this name: torch has the operation, which in place has an underscore more."""
+    aten, inplace = torch.ops.aten, name.endswith("_") and not name.endswith("__")
+    return not inplace and (hasattr(aten, name) or hasattr(aten, f"{name}_"))
 
 
 def layer_of(call: Call) -> Layer:
