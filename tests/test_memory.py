@@ -124,6 +124,17 @@ NOT_IN_HALF = {"LocalResponseNorm", "AvgPool3d", "LPPool3d"}
 """Kinds that PyTorch cannot compute in bfloat16 on the CPU, for some inputs at least."""
 
 
+def goes_without(layer: Layer, dtype: str) -> bool:
+    """Whether PyTorch casts between the steps of the layer, or oneDNN leaves it: these alone go without a figure."""
+    if layer.kind == "LSTM":
+        return dtype != "float32"
+    if layer.kind == "MultiheadAttention":
+        return dtype in ("bfloat16", "mixed") and getattr(layer, "dropout", 0) > 0
+    padded = getattr(layer, "padding_mode", "zeros") in ("reflect", "replicate")
+    stepwise = ("LPPool3d", "RNN", "GRU", "RNNCell", "LSTMCell", "GRUCell")
+    return dtype == "mixed" and (padded or layer.kind in stepwise)
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel", "ignore:Mismatch dtype between input")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64", "mixed"])
 @pytest.mark.parametrize(("layer", "shape"), TRIED, ids=[f"{layer.kind}{i}" for i, (layer, _) in enumerate(TRIED)])
@@ -133,8 +144,8 @@ def test_each_kind_keeps_what_autograd_keeps(layer: Layer, shape: tuple[int, ...
     if dtype == "bfloat16" and layer.kind in NOT_IN_HALF:
         pytest.skip("not implemented in PyTorch")
     kept = real(build(network), torch.rand(shape), dtype)
+    assert bool(held.unstated) == goes_without(layer, dtype)
     if held.unstated:
-        assert dtype == "mixed" or layer.kind in ("MultiheadAttention", "LSTM")
         assert held.kept < kept
     else:
         assert held.kept == kept
