@@ -267,7 +267,8 @@ def fold(rows: Sequence[Row], depth: int | None) -> list[Line]:
 def _notes(report: Report, rows: Sequence[Row], lines: Sequence[Line], shown: Sequence[Line]) -> tuple[str, ...]:
     notes = []
     if len(rows) < len(report.rows):
-        notes.append(f"{len(rows)} of {len(report.rows)} layers; the total is theirs.")
+        chosen, every = (sum(row.kind != "Input" for row in part) for part in (rows, report.rows))
+        notes.append(f"{chosen} of {every} layers; the total is theirs.")
     if len(shown) < len(lines):
         kept = set(map(id, shown))
         kinds = Counter(_last(line).kind for line in lines if id(line) not in kept)

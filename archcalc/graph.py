@@ -126,7 +126,8 @@ class Network:
                 raise SpecError(f"{self.name}: there is no layer called {name!r} to be its output")
 
     def __repr__(self) -> str:
-        return f"<Network: {self.name}, {len(self)} layers>"
+        layers = len(self) - len(self.input_nodes)
+        return f"<Network: {self.name}, {layers} layer{'s' * (layers != 1)}>"
 
     def __len__(self) -> int:
         return len(self.nodes)

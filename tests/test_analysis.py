@@ -263,7 +263,7 @@ def test_reports_can_be_copied_and_pickled(copied: Callable[[Report], Report]) -
 def test_a_notebook_shows_one_line_or_a_table() -> None:
     network = Network.sequential("net", (1, 3, 8, 8), [Conv2d(4, 3)])
     report = analyze(network)
-    assert repr(network) == "<Network: net, 2 layers>"
+    assert repr(network) == "<Network: net, 1 layer>"
     assert repr(report) == "<Report: net on 1×3×8×8, 2 rows>"
     # 1·3·8·8 = 192 flow in, 1·4·6·6 = 144 flow out; 3·3·3·4 = 108; 144·27 = 3,888
     assert repr(report.total) == "<Total: activations 336, weights 108, biases 4, params 112, buffers 0, macs 3,888>"

@@ -217,7 +217,7 @@ def test_layers_keeps_rows_and_their_totals(shell: Shell) -> None:
         ["fc8", "4,096,000", "1,000"],
         ["total", "123,633,664", "9,192"],
     ]
-    assert "3 of 46 layers; the total is theirs." in text
+    assert "3 of 45 layers; the total is theirs." in text
     data = json.loads(shell.ok("show", "vgg19", "--layers", "^fc", "--format", "json"))
     assert [row["name"] for row in data["layers"]] == ["fc6", "fc7", "fc8"]
     assert (data["total"]["weights"], data["total"]["cost"]) == (123_633_664, 123_633_664)

@@ -118,7 +118,7 @@ def test_layers_chosen_by_regular_expression() -> None:
     table = tabulate(small(), ["layer", "params"], layers="^(conv|lin)")
     assert column(table.rows) == ["conv2d1", "linear1"]
     assert table.total == ("total", 2682)
-    assert table.notes == ("2 of 5 layers; the total is theirs.",)
+    assert table.notes == ("2 of 4 layers; the total is theirs.",)
     with pytest.raises(InputError, match="--layers '\\[' is not a regular expression: unterminated character set"):
         tabulate(small(), layers="[")
     with pytest.raises(InputError, match="no layer of small matches 'pool'"):
