@@ -450,3 +450,18 @@ def test_outputs_of_padding_alone_do_not_blur_the_layers_after_them() -> None:
     seen = pixels(analyze(network))["conv2d2"]
     assert seen.exact
     assert seen.axes == ((0b0011, 0b0111, 0b1110, 0b1100),) * 2
+
+
+def test_starts_between_pixels_in_tables_records_and_letters() -> None:
+    # two rows from 0 on are centred at 0.5, three columns at 1
+    network = Network.sequential("net", (1, 1, 8, 8), [Conv2d(1, (2, 3)), AdaptiveAvgPool2d(1)])
+    report = analyze(network)
+    assert receptive_table(report).rows[1] == ("conv2d1", "Conv2d", "1×1×7×6", "2×3", "1×1", "0.5, 1", "0")
+    plain, placed = receptive_record(report), receptive_record(report, None, (0, 0))
+    assert plain["layers"][1]["start"] == [0.5, 1]
+    assert "position" not in plain
+    assert "pixels" not in plain["layers"][1]
+    assert placed["position"] == [0, 0]
+    assert placed["layers"][1]["pixels"] == [[0, 1], [0, 1, 2]]
+    H = sympy.Symbol("H", integer=True, positive=True)
+    assert layer_fields(analyze(network, (1, 1, "H", 8)))[-1].start == ((H - 1) / 2, 3.5)
