@@ -88,6 +88,8 @@ class Memory:
     dtype: str
     optimizer: str
     layers: tuple[LayerMemory, ...] = field(repr=False, compare=False)
+    again: Callable[[int], Report] | None = field(default=None, repr=False, compare=False)
+    """Gives the report at a batch size, of a network that takes one only."""
 
     @property
     def batch(self) -> int:
@@ -217,17 +219,27 @@ class Memory:
         >>> memory(zoo.vgg19(), optimizer="adam").largest_batch(16 * 2**30)
         189
         """
-        low, high = 0, 1
-        while self._at(high).total <= nbytes:
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._at(middle).total <= nbytes else (low, middle)
+        first = self._at(1).total
+        if first > nbytes:
+            return 0
+        low, high, guess, size = 1, None, 2, first
+        while high is None or high - low > 1:
+            total = self._at(guess).total
+            low, size, high = (guess, total, high) if total <= nbytes else (low, size, guess)
+            if high is None:  # where the line through the totals of 1 and of low ends
+                guess = low + max(1, (nbytes - size) * (low - 1) // max(1, size - first))
+            else:
+                guess = (low + high) // 2
         return low
 
     def _at(self, batch: int) -> Memory:
         try:
-            return memory(self.report, batch=batch, dtype=self.dtype, optimizer=self.optimizer)
+            try:
+                return memory(self.report, batch=batch, dtype=self.dtype, optimizer=self.optimizer)
+            except ArchcalcError:
+                if self.again is None:
+                    raise
+                return memory(self.again(batch), dtype=self.dtype, optimizer=self.optimizer)
         except ArchcalcError as error:
             raise InputError(f"{self.report.network.name} cannot take a batch of {batch}: {error}") from None
 

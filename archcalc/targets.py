@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,25 @@ class Target:
     def report(self) -> Report:
         """What every layer costs. Raises ShapeError."""
         return analyze(self.network, self.shape)
+
+    def again(self, *, batch: int | None = None, dtype: str | None = None) -> Target:
+        """The module traced again, at another batch or in another type.
+
+        Raises InputError where no input has a batch, or where the module would have to run with data.
+        """
+        assert self.make is not None
+        name, arguments = self.network.name, self.arguments
+        if batch is None:
+            return _trace(name, self.make, arguments, dtype)
+        if not any(argument.batched for argument in arguments):
+            raise InputError(f"no input of {name} has a batch")
+        arguments = tuple(replace(x, shape=(batch, *x.shape[1:])) if x.batched else x for x in arguments)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*traced with real tensors")
+            try:
+                return _trace(name, self.make, arguments, dtype or self.network.dtype)
+            except UserWarning:
+                raise InputError(f"{name} cannot run without data; trace it at that size with --batch") from None
 
 
 def resolve(name: str, settings: Sequence[str] = (), inputs: Sequence[str] = (), batch: str | None = None) -> Target:
@@ -177,11 +197,19 @@ def _traced(path: str, settings: Mapping[str, str], arguments: tuple[Argument, .
         raise InputError(
             f"{letters[0]} is a letter: torch:{path} has {len(arguments)} inputs, whose extents are numbers"
         )
+    with redirect_stdout(sys.stderr):
+        name, make = torch_part("load").load(path, settings)
+    return _trace(name, make, arguments)
+
+
+def _trace(name: str, make: Callable[[], Any], arguments: tuple[Argument, ...], dtype: str | None = None) -> Target:
+    """The module that is made, traced on these arguments, in another type than its own where one is given."""
     load = torch_part("load")
     with redirect_stdout(sys.stderr):  # what a module prints is not part of the report
-        name, make = load.load(path, settings)
         args, kwargs = load.to_trace([replace(argument, shape=_whole(argument.shape)) for argument in arguments])
-        network = torch_part("trace").trace(load.without_data(make), args, name=name, **kwargs)
+        module = load.without_data(make)
+        module = module if dtype is None else load.copy_of_type(module, dtype)
+        network = torch_part("trace").trace(module, args, name=name, **kwargs)
     return Target(network, arguments, make=make)
 
 

@@ -156,3 +156,16 @@ def test_the_type_is_by_default_the_modules(dtype: str) -> None:
 def test_bytes_of_a_number() -> None:
     kinds = {one for one in vars(torch).values() if isinstance(one, torch.dtype)}
     assert {one: itemsize(str(one).removeprefix("torch.")) for one in kinds} == {one: one.itemsize for one in kinds}
+
+
+def test_what_a_module_without_layers_holds_is_no_workspace() -> None:
+    class Rounded(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return x.long().neg()
+
+    target = Target(trace(Rounded(), (64, 10)), (Argument((64, 10)),), make=Rounded)
+    result = measure(target, ac.memory(target.report(), optimizer="none"), device=CPU)
+    # two tensors of 640 numbers of 8 bytes; the input of 640 · 4, read before, is still held
+    assert result["inference, peak"].measured == 2 * 5120 + 2560
+    assert dict(result["inference, peak"].parts) == {"held after the last read": 2560}
+    assert result["inference, peak"].remainder == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,8 @@ def memory(
     room = None if fits is None else parse_bytes(fits)
     chosen = target.resolve()
     held = account(chosen.report(), dtype=dtype, optimizer=optimizer)
+    if chosen.make is not None:
+        chosen, held = _traced(chosen, held)
     measured = _measured(chosen, held, device) if measure else []
     tables = [
         lambda: held.table(all_rows=all_rows or output.format is Format.csv),
@@ -50,6 +53,15 @@ def memory(
         output.write(tables[-1 if measured else 0], lambda: held.to_dict(room) | record)
     else:
         output.write_all(tables, [])
+
+
+def _traced(target: Target, held: Memory) -> tuple[Target, Memory]:
+    """A module traced in the type that it is to have; its account, for which it is traced again at other batches."""
+    wanted = "float32" if held.dtype == "mixed" else held.dtype
+    if wanted != target.network.dtype:
+        target = target.again(dtype=wanted)
+        held = account(target.report(), dtype=held.dtype, optimizer=held.optimizer)
+    return target, replace(held, again=lambda batch: target.again(batch=batch).report())
 
 
 def _measured(target: Target, held: Memory, device: str) -> list[Any]:

@@ -23,7 +23,7 @@ from archcalc.layers import Dropout
 from archcalc.pytorch.blocks import Block, ReadsNoted, Record, layers_marked, recording
 from archcalc.pytorch.build import build
 from archcalc.pytorch.devices import environment, generators_kept, lacking, memory_guard, require_dtype, synchronize
-from archcalc.pytorch.load import to_run
+from archcalc.pytorch.load import in_type, to_run
 from archcalc.pytorch.observe import materialize, tensors
 from archcalc.pytorch.room import available
 from archcalc.pytorch.shadow import shadow_of
@@ -336,7 +336,7 @@ class _Run:
             network = self.target.network
             shape = None if len(network.input_nodes) > 1 else self.memory.report.input
             return materialize(build(network, shape, device="meta").to(self.dtype), self.device)
-        return shadow_of(self.target.make(), torch.device("cpu")).to(self.device, self.dtype)
+        return in_type(shadow_of(self.target.make(), torch.device("cpu")), self.dtype).to(self.device)
 
     def _inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return to_run(self.target.arguments, self.device, self.dtype)

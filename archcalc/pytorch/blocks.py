@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from archcalc.errors import CheckError
+from archcalc.pytorch.modules import layer_of
 
 _PHASE, _LAYER, _READ = "archcalc phase: ", "archcalc layer", "archcalc read: "
 _ALL = "all phases"
@@ -134,7 +135,7 @@ def recording(device: torch.device) -> Iterator[Record]:
 
 @contextmanager
 def layers_marked(module: nn.Module) -> Iterator[None]:
-    """Let what a leaf module allocates and frees within one call be a workspace of it, whatever operations it calls."""
+    """Let what a layer allocates and frees within one call be a workspace of it, whatever operations it calls."""
     running: list[Any] = []
 
     def start(*_: object) -> None:
@@ -145,7 +146,8 @@ def layers_marked(module: nn.Module) -> Iterator[None]:
     def stop(*_: object) -> None:
         running.pop().__exit__(None, None, None)
 
-    leaves = [part for part in module.modules() if not any(True for _ in part.children())]
+    parts = [part for part in module.modules() if not any(True for _ in part.children())]
+    leaves = [part for part in parts if layer_of(part) is not None]  # of others a trace has the operations
     handles: list[Callable[[], None]] = []
     try:
         for leaf in leaves:

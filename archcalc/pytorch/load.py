@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from archcalc.errors import InputError
 from archcalc.names import unknown
+from archcalc.pytorch.shadow import shadow_of
 from archcalc.targets import Argument
 
 Factory = Callable[[], nn.Module]
@@ -57,7 +58,7 @@ def load(target: str, settings: Mapping[str, str]) -> tuple[str, Factory]:
                 module = made(**values)
             except TypeError as error:
                 raise InputError(f"torch:{target}{_parameters(made)} cannot be called: {error}") from error
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 reason = str(error).strip().partition("\n")[0]
                 raise InputError(f"torch:{target} raised {type(error).__name__}: {reason}") from error
         if not isinstance(module, nn.Module):
@@ -103,6 +104,22 @@ def own_dtype(module: nn.Module) -> torch.dtype:
     return next(kinds, torch.get_default_dtype())
 
 
+def in_type(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The module, changed: tensors of its own type are of this one; the rest is as it was."""
+    own = own_dtype(module)
+    module._apply(lambda x: x.to(dtype) if x.dtype == own else x)  # type: ignore[no-untyped-call]
+    return module
+
+
+def copy_of_type(module: nn.Module, dtype: str) -> nn.Module:
+    """The module in the type of this name; a copy, where it has another."""
+    kind = getattr(torch, dtype)
+    if own_dtype(module) == kind:
+        return module
+    device = next((one.device for one in module.parameters()), torch.device("cpu"))
+    return in_type(shadow_of(module, device), kind)
+
+
 def without_data(make: Factory) -> nn.Module:
     """The module with shapes only, on the meta device; with data where it cannot be made so."""
     for mode in (torch.device("meta"), _EmptyOnMeta()):
@@ -130,7 +147,7 @@ def _module(path: str) -> Any:
         sys.path.insert(0, here)
     try:
         return import_module(path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"cannot import {path}: {type(error).__name__}: {error}") from error
 
 
