@@ -50,6 +50,20 @@ class Fails(nn.Module):
     def forward(self, x):
         raise ValueError("a reason of its own")
 
+class Leaves(nn.Module):
+    def forward(self, x):
+        raise SystemExit(3)
+
+class LeavesWithData(nn.Module):
+    def forward(self, x):
+        if not x.is_meta:
+            raise SystemExit(3)
+        return x + 1
+
+class LeavesAtOnce(nn.Module):
+    def __init__(self):
+        raise SystemExit(3)
+
 class Broken(nn.Module):
     def __init__(self):
         raise OSError("no weights here")
@@ -140,10 +154,11 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package of the user's own in the folder where archcalc is called."""
     (tmp_path / "my_traced_models.py").write_text(MODELS)
     (tmp_path / "my_broken_module.py").write_text("import a_package_that_is_not_there\n")
+    (tmp_path / "my_script.py").write_text("import sys\nsys.exit(2)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    for name in ("my_traced_models", "my_broken_module"):
+    for name in ("my_traced_models", "my_broken_module", "my_script"):
         sys.modules.pop(name, None)
 
 
@@ -362,6 +377,9 @@ def test_strict_exits_with_1_on_uncounted_operations(shell: Shell) -> None:
         ("torch::resnet18", ["write torch:package.module:callable"]),
         ("torch:no_such_package:thing", ["cannot import no_such_package"]),
         ("torch:my_broken_module:thing", ["my_broken_module", "a_package_that_is_not_there"]),
+        ("torch:my_script:Net", ["cannot import my_script: SystemExit: 2"]),
+        ("torch:my_traced_models:Leaves", ["Leaves", "SystemExit"]),
+        ("torch:my_traced_models:LeavesAtOnce", ["torch:my_traced_models:LeavesAtOnce raised SystemExit: 3"]),
         ("torch:torchvision.models:resnet19", ["resnet19", "resnet18"]),
         ("torch:my_traced_models:Smal", ["Smal", "Small"]),
         ("torch:my_traced_models:number", ["int", "neither a module nor"]),
@@ -419,6 +437,8 @@ def test_zoo_networks_take_one_input_of_extents(shell: Shell, options: str) -> N
 
 @pytest.mark.parametrize("command", ["check", "time"])
 def test_a_module_that_fails_on_real_data_is_named(shell: Shell, command: str) -> None:
+    message = shell.refused(command, "torch:my_traced_models:LeavesWithData", "--input", "4", "--device", "cpu")
+    assert "SystemExit: 3" in message
     message = shell.refused(command, f"{MINE}:Holds", "--input", "4", "--device", "cpu")
     assert message == "1 (OnData) received 1×4 and failed with KeyError: 'not on real data'"
 

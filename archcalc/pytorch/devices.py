@@ -78,7 +78,7 @@ def lacking(what: str, dtype: torch.dtype, device: torch.device, error: Exceptio
     return InputError(f"{what} cannot run in {name} on {device}: {reason}")
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device, or a library on it, had too little memory."""
     return isinstance(error, torch.OutOfMemoryError | RoomError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -71,7 +71,7 @@ def observe(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[list[Call], t
             output = module(*args, **kwargs)
         except ArchcalcError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if is_out_of_memory(error):
                 raise
             path, part, given = running[-1] if running else ("", module, (args, kwargs))
@@ -82,7 +82,7 @@ def observe(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[list[Call], t
     return calls, shapes(output)
 
 
-def _failure(path: str, part: nn.Module, given: object, error: Exception) -> str:
+def _failure(path: str, part: nn.Module, given: object, error: BaseException) -> str:
     where = f"{path} ({type(part).__name__})" if path else type(part).__name__
     received = " and ".join(units.shape(shape) for shape in shapes(given)) or "no tensor"
     reason = " ".join(str(error).split()) or "no reason given"

@@ -204,7 +204,7 @@ def explained(*subjects: Subject) -> Iterator[None]:
         raise lacking(names, dtype_named(settings.dtype), settings.device, error) from None
     except ArchcalcError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
         for one in subjects:
@@ -214,7 +214,7 @@ def explained(*subjects: Subject) -> Iterator[None]:
         raise CheckError(f"{names} failed with {type(error).__name__}: {error}") from error
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = 2 if lines and lines[0].endswith("raised:") else 1
     return " ".join(lines[:first]) or type(error).__name__

@@ -112,7 +112,7 @@ def _run(
             result = shadow(*arguments, **kwargs)
         except ArchcalcError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TraceError(recorder.failure(error)) from error
     return recorder.network(result)
 
@@ -234,7 +234,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for x in outputs[1:]:
             self._also(f"{name}.output", "output", x, outputs[0], name, path)
 
-    def failure(self, error: Exception) -> str:
+    def failure(self, error: BaseException) -> str:
         """Where the module failed, what it had received, and why."""
         inputs = tuple(node.layer.output() for node in self.nodes if isinstance(node.layer, Input))
         last = self.stack[-1] if self.stack else ("", self.module, inputs)
@@ -242,7 +242,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         received = " and ".join(map(units.shape, given)) or "no tensor"
         weight = getattr(part, "weight", None)
         held = f" (its weight is {units.shape(weight.shape)})" if isinstance(weight, Tensor) else ""
-        reason = shorten(str(error), 600, placeholder=" …") or type(error).__name__
+        bare = isinstance(error, KeyError | SystemExit)  # whose text is a key or a number alone
+        said = f"{type(error).__name__}: {error}" if bare else str(error)
+        reason = shorten(said, 600, placeholder=" …") or type(error).__name__
         where = f"{self.name}: {path} ({type(part).__name__})" if path else f"{self.name} ({type(part).__name__})"
         return f"{where} received {received}{held} and failed: {reason}"
 
