@@ -50,6 +50,10 @@ class Fails(nn.Module):
     def forward(self, x):
         raise ValueError("a reason of its own")
 
+class Finds(nn.Module):
+    def forward(self, x):
+        return x[x.nonzero(as_tuple=True)].sum()
+
 class Leaves(nn.Module):
     def forward(self, x):
         raise SystemExit(3)
@@ -342,6 +346,13 @@ def test_a_module_that_needs_data_is_traced_with_it_and_that_is_said(shell: Shel
 
 
 # Uncounted operations
+
+
+@pytest.mark.filterwarnings("default:.*cannot run without data")
+def test_a_warning_is_said_once_by_its_first_sentence(shell: Shell) -> None:
+    ran = shell("why", "torch:my_traced_models:Finds", "fvcore", "--input", "4")
+    assert ran.err.count("warning") == 1
+    assert re.search(r"cannot run without data \(The register_meta [^.]*torch.nonzero[^.]*\); traced with", ran.err)
 
 
 def test_totals_read_at_least(shell: Shell) -> None:

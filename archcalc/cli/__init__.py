@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if sys.stdout is None:
             raise InputError("standard output is closed")
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            said = cache(_warn)
+            warnings.showwarning = lambda message, *_, **__: said(str(message))
             app(asked or COMMANDS)(args=arguments, prog_name="archcalc")
     except ArchcalcError as error:
         print(f"archcalc: {error}", file=sys.stderr)
@@ -96,7 +97,5 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _warn(
-    message: Warning | str, category: object, filename: str, lineno: int, file: Any = None, line: Any = None
-) -> None:
+def _warn(message: str) -> None:
     print(f"archcalc: warning: {message}", file=sys.stderr)

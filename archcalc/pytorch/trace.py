@@ -72,7 +72,7 @@ def trace(module: nn.Module, inputs: Any, /, *, name: str | None = None, **kwarg
     except TraceError as error:
         if not _needs_data(error.__cause__):
             raise
-        reason = str(error.__cause__).partition("\n")[0]
+        reason = re.split(r"\n|\. ", str(error.__cause__))[0]  # the first sentence
     with suppress(TraceError):
         return _run(module, arguments, kwargs, name, META, knowing=True)
     warnings.warn(f"{name} cannot run without data ({reason}); traced with real tensors", stacklevel=2)
