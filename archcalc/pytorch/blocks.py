@@ -22,6 +22,8 @@ from archcalc.pytorch.modules import layer_of
 _PHASE, _LAYER, _READ = "archcalc phase: ", "archcalc layer", "archcalc read: "
 _ALL = "all phases"
 _ALLOCATION = "Allocation"
+_NUMBER = 8
+"""Bytes of the tensor that a Python number, such as the 1 of `x + 1`, becomes while an operation runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,8 @@ def _paired(events: Sequence[tuple[int, int, int, Any]], reads: Mapping[int, Seq
     def block(address: int, freed: float, ender: Any) -> Block:
         made, nbytes, maker = held[address]
         read = max((one for one in reads.get(address, ()) if made <= one < freed), default=freed)
-        return Block(address, nbytes, made, freed, maker is not None and maker is ender, read)
+        passing = maker is ender and (maker is not None or nbytes == _NUMBER)
+        return Block(address, nbytes, made, freed, passing, read)
 
     for moment, address, nbytes, span in events:
         if nbytes > 0:
