@@ -1,6 +1,7 @@
 """Memory of traced modules whose tensors have several types: each as wide as it is, against PyTorch itself."""
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 import archcalc as ac
 from archcalc.backward import graded
+from archcalc.cli import main
+from archcalc.errors import InputError
 from archcalc.footprint import itemsize
 from archcalc.pytorch.allocated import measure
 from archcalc.pytorch.saved import saved_bytes
@@ -169,3 +172,75 @@ def test_what_a_module_without_layers_holds_is_no_workspace() -> None:
     assert result["inference, peak"].measured == 2 * 5120 + 2560 + 8
     assert dict(result["inference, peak"].parts) == {"workspace": 8, "held after the last read": 2560}
     assert result["inference, peak"].remainder == 0
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(["memory", *arguments])
+    assert not end.value.code
+    return capsys.readouterr().out
+
+
+BAKED = ("torch:tests.test_memory_types:Baked", "--input", "ids=4:int64", "--input", "mask=4:float64")
+
+
+class Baked(nn.Module):
+    """Takes one batch only once it is traced, and has two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.layer = nn.Embedding(10, 8), nn.Linear(32, 2)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Any:
+        x = self.table(ids).float() * mask.unsqueeze(-1)
+        return self.layer(x.view(len(ids), 32).to(self.layer.weight.dtype))
+
+
+def test_the_largest_batch_of_a_network_with_its_batch_baked_in(capsys: pytest.CaptureFixture[str]) -> None:
+    # 80 + 64 + 2 = 146 numbers of 4 bytes and their gradients, 1,168. Each of a batch has 4 ids and a mask of 4, of 8
+    # bytes; the product keeps the mask and Linear what it reads, 32 numbers: 64 + 128.
+    room = 1168 + 5 * (64 + 128)
+    for nbytes, batch in ((room, 5), (room - 1, 4), (1168, 0)):
+        record = json.loads(shown(capsys, *BAKED, "--fits", str(nbytes), "--format", "json"))
+        assert record["fits"] == {"bytes": nbytes, "batch": batch}
+    assert record["training"] == 1168 + 64 + 128
+    held = ac.memory(trace(Baked(), (), ids=torch.zeros(1, 4, dtype=torch.int64), mask=torch.ones(1, 4).double()))
+    with pytest.raises(InputError, match="cannot take a batch of 2"):
+        held.largest_batch(room)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "mixed"])
+def test_a_module_is_traced_in_the_type_that_is_chosen(dtype: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--batch", "3", "--dtype", dtype, "--format", "json", "--measure", "--device", "cpu")
+    record = json.loads(shown(capsys, *BAKED, *options))
+    module, autocast = Baked(), torch.bfloat16 if dtype == "mixed" else None
+    inputs = torch.zeros(3, 4, dtype=torch.int64), torch.ones(3, 4, dtype=torch.float64)
+    if autocast is None:
+        module = module.to(getattr(torch, dtype))
+    # what the module casts to float32 is float32; autograd's hooks see the ids' storage as one of the inputs
+    assert record["kept"] == saved_bytes(module, *inputs, autocast=autocast)
+    assert record["weights"] == sum(one.nbytes for one in module.parameters())
+    ((measured,),) = ([one["phases"] for one in record["measured"]],)
+    assert [phase["name"] for phase in measured if phase["remainder"]] == []
+
+
+def test_the_copies_of_weights_are_kept_while_training_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "The copies are" in shown(capsys, "lenet5", "--dtype", "mixed", "--summary")
+    assert "The copies are" not in shown(capsys, "lenet5", "--dtype", "mixed", "--summary", "--optimizer", "none")
+
+
+def test_a_module_that_needs_data_is_not_run_at_batches_nobody_asked_for() -> None:
+    class Chosen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.layer(x[x.sum(-1).nonzero(as_tuple=True)])
+
+    with pytest.warns(UserWarning, match="traced with real tensors"):
+        target = Target(trace(Chosen(), (2, 4)), (Argument((2, 4)),), make=Chosen)
+    with pytest.raises(InputError, match="trace it at that size with --batch"):
+        target.again(batch=4)
+    with pytest.raises(InputError, match="no input of chosen has a batch"):
+        Target(target.network, (Argument((2, 4), batched=False),), make=Chosen).again(batch=4)
