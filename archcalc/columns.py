@@ -140,7 +140,7 @@ def tabulate(
     lines = fold(rows, depth)
     shown = lines if all_rows or not view.counts else [line for line in lines if view.costs_something(line)]
     notes = _notes(report, rows, lines, shown)
-    total = view.total(Total(rows), partial=any(not row.counted for row in rows))
+    total = view.total(Total(rows), partial=any(not row.counted for row in rows)) if view.counts else None
     title = report.title
     return Table(title, view.headers, tuple(map(view.cells, shown)), total, notes)
 
@@ -156,6 +156,8 @@ class _View:
         for name in columns:
             if name not in known:
                 raise unknown("column", name, known)
+            if columns.count(name) > 1:
+                raise InputError(f"the column {name} is asked for more than once")
         if not columns:
             raise InputError(f"no columns; choose from {', '.join(known)}")
         self.report, self.columns, self.convention, self.working = report, columns, convention, working

@@ -121,6 +121,7 @@ LETTERS = {
     "N": "batch",
     "C": "channels in",
     "L": "places",
+    "M": "rows of a matrix",
     "D": "depth",
     "H": "height",
     "W": "width",

@@ -517,6 +517,7 @@ REFUSED = [
         ("show", "vgg19", "--columns", "wieghts"),
         "unknown column 'wieghts'; did you mean 'weights'.*There are: layer, kind",
     ),
+    (("show", "vgg19", "--columns", "layer,macs,layer"), "the column layer is asked for more than once"),
     (("show", "vgg19", "--columns", "MACs"), "did you mean 'macs'"),
     (("show", "vgg19", "--columns", ""), "no columns; choose from layer, kind"),
     (("show", "vgg19", "--columns", " , "), "no columns; choose from layer, kind"),

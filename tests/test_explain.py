@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from archcalc import Network, Report, analyze, zoo
+from archcalc import Network, Node, Report, analyze, zoo
 from archcalc.columns import COUNTS
 from archcalc.errors import UnknownNameError
 from archcalc.explain import explain, explanation, explanation_table, sections
-from archcalc.layers import Add, AvgPool2d, Conv2d, Flatten, Layer, Linear
+from archcalc.layers import Add, AvgPool2d, Conv2d, Flatten, Input, Layer, Linear
+from archcalc.layers.operation import MatMul
 from archcalc.working import Equation
 from tests.test_columns import _Mystery
 
@@ -225,3 +226,15 @@ def test_two_inputs() -> None:
     found = sections(analyze(net.network()), "add")
     assert found[0].title == "add (Add): 1×4×8×8 and 1×4×8×8 → 1×4×8×8"
     assert texts(found[0].equations)["add"] == "8·8·4 = 256"
+
+
+def test_rows_of_a_matrix_are_no_height() -> None:
+    nodes = (
+        Node("a", Input((2, 5, 3)), ()),
+        Node("b", Input((2, 3, 7)), ()),
+        Node("bmm", MatMul("bmm"), ("a", "b")),
+    )
+    text = explanation(analyze(Network("net", nodes)), "bmm")
+    assert "2·5·7·3 = 210" in text
+    assert "M rows of a matrix" in text
+    assert "height" not in text

@@ -175,7 +175,7 @@ def test_a_product_in_groups_run_literally_is_torchs(groups: list[int], c: int, 
     (nest,) = GroupedMatMul("grouped_mm").nests(tuple(x.shape), tuple(weights.shape), (len(groups),))
     found = torch.zeros(nest.output, dtype=torch.float64)
     macs = 0
-    for row in range(nest.loops["P"]):
+    for row in range(nest.loops["M"]):
         for column in range(nest.loops["K"]):
             for inner in range(nest.loops["C"]):
                 found[row, column] += x[row, inner] * weights[group[row], inner, column]

@@ -303,6 +303,11 @@ def test_check_with_several_inputs_ids_keywords_and_outputs(
     assert ran.err.replace("a remark of the module\n", "") == ""
 
 
+def test_check_names_all_inputs(shell: Shell) -> None:
+    ran = shell("check", f"{MINE}:Dual", "--input", "4", "--input", "6", "--batch", "2", "--device", "cpu")
+    assert ran.out.startswith("dual on 2x4 and 2x6, cpu\n")
+
+
 def test_check_of_a_module_that_is_one_layer(shell: Shell) -> None:
     made = ("torch:torch.nn:Linear", "--set", "in_features=8", "--set", "out_features=4", "--input", "8")
     [record] = data(shell.ok("check", *made, "--device", "cpu", "--format", "json"))

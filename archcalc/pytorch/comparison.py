@@ -53,6 +53,8 @@ class CheckReport:
 
     network_name: str
     input: tuple[int, ...]
+    given: str
+    """The shapes of all inputs."""
     device: str
     environment: Mapping[str, object]
     comparisons: tuple[Comparison, ...]
@@ -73,7 +75,7 @@ class CheckReport:
             named = None if one.subject == subject else one.subject
             rows.append((named, one.what, one.ours, theirs, causes or None, one.remainder, equal))
             subject = one.subject
-        title = f"{self.network_name} on {units.shape(self.input)}, {self.device}"
+        title = f"{self.network_name} on {self.given}, {self.device}"
         return Table(title, COLUMNS, tuple(rows), notes=tuple(dict.fromkeys(self._notes())))
 
     def to_dict(self) -> dict[str, Any]:

@@ -74,6 +74,7 @@ def check(
     """
     device, say = torch.device(device), progress or _silent
     whole = whole_shape(network, shape)
+    given = analyze(network, whole if shape else None).given
     if make is not None:
         say(f"{network.name}: making the module")
         with devices.memory_guard(device):
@@ -84,7 +85,7 @@ def check(
             network = trace(module, args, name=network.name, **kwargs)
         label = "the module traced"
         comparisons = check_module(module, network, label=label, shape=shape, traced=True, inputs=inputs, progress=say)
-        return CheckReport(network.name, whole, str(device), _facts(device), comparisons)
+        return CheckReport(network.name, whole, given, str(device), _facts(device), comparisons)
     say(f"{network.name}: building the module")
     module = materialize(build(network, whole, device="meta"), device)
     comparisons = check_module(module, network, label="built from the spec", shape=whole, exact=True, progress=say)
@@ -106,7 +107,7 @@ def check(
         else:
             functional = FUNCTIONAL | reference.functional
             comparisons += check_module(module, same, label=label, shape=whole, functional=functional, progress=say)
-    return CheckReport(network.name, whole, str(device), _facts(device), comparisons)
+    return CheckReport(network.name, whole, given, str(device), _facts(device), comparisons)
 
 
 def check_module(

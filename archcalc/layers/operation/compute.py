@@ -109,7 +109,7 @@ class Reduce(_Operation):
 
 @dataclass(frozen=True, slots=True)
 class MatMul(_Operation):
-    """A product of matrices, one for each index of the leading axes: N·P·K·C multiply-accumulates.
+    """A product of matrices, one for each index of the leading axes: N·M·K·C multiply-accumulates.
 
     With `added` a first input is added to every element of the product, and `scaled` multiplications are made of each.
 
@@ -126,7 +126,7 @@ class MatMul(_Operation):
     def nests(self, *inputs: Shape) -> tuple[Nest, ...]:
         """The product, and for each element an addition where there is something to add, and what it is scaled by."""
         a, b = inputs[-2:]
-        rows, columns = (("P",),) if len(a) > 1 else (), (("K",),) if len(b) > 1 else ()
+        rows, columns = (("M",),) if len(a) > 1 else (), (("K",),) if len(b) > 1 else ()
         batch = tuple(f"B{i}" if i else "N" for i in range(len(a) - 2))
         inner = b[-2] if columns else b[-1]
         if differ(a[-1], inner):
@@ -135,7 +135,7 @@ class MatMul(_Operation):
             raise ShapeError(f"matrices are multiplied in pairs, not {a[0]} with {b[0]}")
         leading = tuple((letter,) for letter in batch)
         loops: dict[str, Extent] = dict(zip(batch, a, strict=False))
-        loops |= {"P": a[-2]} if rows else {}
+        loops |= {"M": a[-2]} if rows else {}
         loops |= {"K": b[-1]} if columns else {}
         loops["C"] = a[-1]
         operands = (
@@ -150,7 +150,7 @@ class MatMul(_Operation):
 
 
 class GroupedMatMul(MatMul):
-    """Rows in groups, those of each multiplied with its own matrix: P·K·C multiply-accumulates whatever the groups.
+    """Rows in groups, those of each multiplied with its own matrix: M·K·C multiply-accumulates whatever the groups.
 
     >>> GroupedMatMul("_grouped_mm").nests((32, 64), (4, 64, 128), (4,))[0].iterations
     262144
