@@ -169,6 +169,11 @@ def _traced_notes(memory: Memory) -> list[str]:
     notes = []
     if origins:
         notes.append("Traced in evaluation mode: what runs in training mode alone is not in it (dropped paths, heads).")
+    for keeper, count in Counter(origin.keeper for origin in origins if origin.keeper).items():
+        notes.append(
+            f"Layers that ran within {keeper}: {count}. It chooses itself what backward keeps, with checkpoints much "
+            "less than these layers would, which is what is counted."
+        )
     calls = list(attended(memory.report, graded(memory.report)))
     if any(call.fused for call in calls):
         notes.append("Calls of scaled_dot_product_attention are fused while training, as on the CPU.")

@@ -47,6 +47,8 @@ class Origin:
     Of attention also the axes of what an operation puts out, slowest in memory first, and with which probability its
     module drops out while training.
 
+    What chose itself what backward keeps while it ran: torch.utils.checkpoint, a torch.autograd.Function.
+
     Rows of one call of a function have its number among those calls, from 1; 0 where no call was seen.
     """
 
@@ -63,6 +65,7 @@ class Origin:
     order: tuple[int, ...] = ()
     dropout: float = 0.0
     call: int = 0
+    keeper: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import archcalc as ac
 from archcalc.backward import graded
@@ -244,3 +245,38 @@ def test_a_module_that_needs_data_is_not_run_at_batches_nobody_asked_for() -> No
         target.again(batch=4)
     with pytest.raises(InputError, match="no input of chosen has a batch"):
         Target(target.network, (Argument((2, 4), batched=False),), make=Chosen).again(batch=4)
+
+
+class Squared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.exp() * x.exp()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return 2 * (2 * x).exp() * gradients[0]
+
+
+KEEPERS: dict[str, tuple[Callable[[nn.Module, Tensor], Any], int]] = {
+    "torch.utils.checkpoint": (lambda layer, x: checkpoint(lambda y: layer(y).relu().exp(), x, use_reentrant=False), 3),
+    "torch.autograd.Function": (lambda layer, x: Squared.apply(layer(x)), 3),
+}
+
+
+@pytest.mark.parametrize("name", KEEPERS)
+def test_what_chooses_itself_what_backward_keeps_is_said(name: str) -> None:
+    class Choosing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.layer = nn.PReLU(), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Any:
+            return KEEPERS[name][0](self.layer, self.first(x))
+
+    held = ac.memory(trace(Choosing(), (2, 8)))
+    assert f"Layers that ran within {name}: {KEEPERS[name][1]}." in str(held)
+    assert saved_bytes(Choosing(), torch.rand(2, 8)) < held.kept
+    plain = ac.memory(trace(nn.Sequential(nn.PReLU(), nn.Linear(8, 8)), (2, 8)))
+    assert "ran within" not in str(plain)

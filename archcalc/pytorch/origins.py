@@ -4,7 +4,7 @@ import dis
 from collections import Counter
 from collections.abc import Collection
 from functools import cache
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -37,6 +37,26 @@ def function_name(func: Any) -> str:
     if getattr(torch.nn.functional, name, None) is func and getattr(torch, name, None) is not func:
         return f"functional.{name}"
     return f"Tensor.{name}" if getattr(torch.Tensor, name, None) is func else name
+
+
+def keeper_of(frame: FrameType | None, functions: Collection[CodeType]) -> str:
+    """What is running that chooses itself what backward keeps: a checkpoint, one of these functions, or nothing."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
+            return "torch.utils.checkpoint"
+        if frame.f_code in functions:
+            return "torch.autograd.Function"
+        frame = frame.f_back
+    return ""
+
+
+def autograd_functions() -> set[CodeType]:
+    """What every torch.autograd.Function there is computes forward with."""
+    known: list[type] = [torch.autograd.Function]
+    for one in known:
+        known += one.__subclasses__()
+    codes = {getattr(getattr(one, "forward", None), "__code__", None) for one in known[1:]}
+    return {code for code in codes if code is not None} - {torch.autograd.Function.forward.__code__}
 
 
 def order_of(x: Tensor) -> tuple[int, ...]:

@@ -37,10 +37,12 @@ from archcalc.pytorch.load import own_dtype
 from archcalc.pytorch.observe import role_of, tensors
 from archcalc.pytorch.origins import (
     ATTENTION,
+    autograd_functions,
     base_of,
     classes_of,
     function_name,
     how_called,
+    keeper_of,
     order_of,
     parents_beside,
     ways_to,
@@ -136,6 +138,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.call = self.seen = 0
         self.ways = ways_to(module)
         self.classes = classes_of(module)
+        self.keepers = autograd_functions()
         self.raised: tuple[BaseException | None, Any] = (None, None)
         self.paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
         self.layers = {id(part): modules.layer_of(part) for part in module.modules()}
@@ -378,6 +381,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.taken[label] += 1
         name = label if self.taken[label] == 1 else f"{label}:{self.taken[label]}"
         blocks = tuple(path.split(".")) if path else ()
+        origin = origin or Origin(self.classes[path], functions)
+        keeper = keeper_of(sys._getframe(1), self.keepers)
         self.nodes.append(
             Node(
                 name,
@@ -385,7 +390,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 sources,
                 blocks[:-1] if path == label else blocks,
                 held,
-                origin or Origin(self.classes[path], functions),
+                replace(origin, keeper=keeper) if keeper else origin,
                 None if output is None else self._other(output),
             )
         )
