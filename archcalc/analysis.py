@@ -304,6 +304,17 @@ class Report:
 
         return report_record(self, convention)
 
+    def compare(self, *others: Report, layers: bool = False, convention: str = "mac") -> Table:
+        """This report beside others, with ratios and savings; with `layers` layer by layer. Raises InputError.
+
+        >>> from archcalc import zoo
+        >>> analyze(zoo.vgg19()).compare(analyze(zoo.vgg16())).rows[6]
+        ('params', 143667240, 138357544, '0.963×', '3.7%')
+        """
+        from archcalc.compare import compare, compare_layers
+
+        return (compare_layers if layers else compare)((self, *others), convention)
+
     def plot(self, **options: Any) -> Plot:
         """Bars by layer, a panel for each quantity; see `archcalc.plots.plot`. Raises MissingPackageError."""
         from archcalc.plots import plot

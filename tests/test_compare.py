@@ -159,3 +159,12 @@ def test_layer_by_layer() -> None:
         "other layers": [0, 128],
     }
     assert "by_layer" not in comparison_record([before, after])
+
+
+def test_a_report_compares_itself() -> None:
+    reports = [net("a", Conv2d(1, 1)), net("b", Conv2d(2, 1)), net("c", Conv2d(4, 1))]
+    first, *others = reports
+    assert first.compare(*others, convention="flop") == compare(reports, "flop")
+    assert first.compare(*others, layers=True) == compare_layers(reports)
+    with pytest.raises(InputError, match="two networks or more"):
+        first.compare()

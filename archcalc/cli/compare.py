@@ -8,8 +8,7 @@ import typer
 
 from archcalc.cli.options import ConventionOption, Targets
 from archcalc.cli.output import Output
-from archcalc.compare import compare as compare_reports
-from archcalc.compare import compare_layers, comparison_record
+from archcalc.compare import comparison_record
 
 
 def compare(
@@ -22,6 +21,6 @@ def compare(
     """Put networks side by side, with ratios and savings against the first."""
     reports = [target.report() for target in targets.resolve()]
     output.write(
-        lambda: (compare_layers if layers else compare_reports)(reports, convention),
+        lambda: reports[0].compare(*reports[1:], layers=layers, convention=convention),
         lambda: comparison_record(reports, convention, by_layer=layers),
     )
