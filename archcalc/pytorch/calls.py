@@ -24,10 +24,10 @@ from archcalc.layers import Input
 from archcalc.layers.operation import Constant, Parameter, Unused
 from archcalc.pytorch.observe import home
 from archcalc.pytorch.origins import function_name
+from archcalc.pytorch.recorder import SILENT
 from archcalc.pytorch.shadow import held_tensors
 from archcalc.pytorch.subject import Subject
 from archcalc.pytorch.timing import replaced
-from archcalc.pytorch.trace import SILENT
 
 
 class Call(NamedTuple):
