@@ -1048,6 +1048,15 @@ def test_a_rule_for_an_operation_there_is_not_is_refused(name: str, hint: str) -
     assert name not in operations.RULES
 
 
+def test_a_rule_of_code_that_is_in_no_module() -> None:
+    code = "import archcalc\n@archcalc.operation('_cdist_forward')\ndef rule(call): ..."
+    try:
+        exec(code, {"__name__": None})  # as of pages whose examples are run
+        assert "_cdist_forward" in operations.RULES
+    finally:
+        operations.RULES.pop("_cdist_forward", None)
+
+
 def test_custom_operation_is_uncounted_by_its_full_name() -> None:
     with torch.library._scoped_library("archcalc_test", "FRAGMENT") as library:
         library.define("swish(Tensor x) -> Tensor")

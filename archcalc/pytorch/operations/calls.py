@@ -69,7 +69,7 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
 
 
 def _is_ours(rule: Rule) -> bool:
-    return rule.__module__.startswith(__package__)
+    return (rule.__module__ or "").startswith(__package__)  # None in code that is in no module
 
 
 def _exists(name: str) -> bool:
