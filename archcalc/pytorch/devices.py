@@ -3,6 +3,7 @@
 import gc
 import os
 import platform
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -108,8 +109,18 @@ def generators_kept(*devices: torch.device) -> Iterator[None]:
     others = {device for device in devices if _is_accelerator(device)}
     kinds = {device.type for device in others}
     indices = sorted(device.index or 0 for device in others)
-    with torch.random.fork_rng(devices=indices, device_type=kinds.pop() if kinds else None):
+    kept = torch.random.fork_rng(devices=indices, device_type=kinds.pop() if kinds else None)
+    with _GENERATORS:
+        kept.__enter__()
+    try:
         yield
+    finally:
+        with _GENERATORS:
+            kept.__exit__(None, None, None)
+
+
+_GENERATORS = threading.Lock()
+"""Held while the state of generators is read or set: torch may wait forever where two threads do it at once."""
 
 
 def require_dtype(device: torch.device, dtype: torch.dtype) -> None:
