@@ -103,6 +103,10 @@ def memory_guard(device: torch.device) -> Iterator[None]:
         raise RoomError(f"out of memory on {device}: a smaller batch or input may fit") from None
 
 
+_GENERATORS = threading.Lock()
+"""Held while the state of generators is read or set: torch may wait forever where two threads do it at once."""
+
+
 @contextmanager
 def generators_kept(*devices: torch.device) -> Iterator[None]:
     """Put the random number generators of the CPU and of these devices back as they were."""
@@ -117,10 +121,6 @@ def generators_kept(*devices: torch.device) -> Iterator[None]:
     finally:
         with _GENERATORS:
             kept.__exit__(None, None, None)
-
-
-_GENERATORS = threading.Lock()
-"""Held while the state of generators is read or set: torch may wait forever where two threads do it at once."""
 
 
 def require_dtype(device: torch.device, dtype: torch.dtype) -> None:
