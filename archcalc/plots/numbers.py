@@ -135,7 +135,6 @@ def _layers(
 ) -> Chart:
     counted = [name for name in chosen if name != "time"]
     table = tabulate(report, ["layer", *counted], layers=layers, depth=depth, convention=convention, all_rows=True)
-    assert table.total is not None
     panels = []
     for name in chosen:
         headings = _headings(name, convention)
@@ -146,6 +145,7 @@ def _layers(
             panels.append(Panel(name, *headings, tuple(seconds), f"total {units.seconds(sum(seconds))}"))
             continue
         column = 1 + counted.index(name)
+        assert table.total is not None
         values = tuple(None if row[column] == "uncounted" else _whole(report, row[column]) for row in table.rows)
         total = f"{table.total[0]} {units.si(table.total[column])}"
         panels.append(Panel(name, *headings, values, total))
