@@ -122,12 +122,15 @@ def same_call(one: Row, other: Row) -> bool:
 _MOVES = ("view", "_unsafe_view", "clone", "expand", "unsqueeze", "transpose", "t")
 
 
-def matmul_by_sizes(row: Row) -> Extent:
-    """Elements of a matmul's first operand times the last size of its second: what tools take for its MACs.
+def stretched(row: Row) -> Extent:
+    """What elements of a matmul's first operand times the last size of its second are beyond its MACs.
 
-    That is wrong where one is repeated for the other's batch, or is a vector. Where the first is a vector or a matrix
-    that is trained, PyTorch lays the second out as one matrix, transposed, and multiplies that with the first.
+    Tools take that for the MACs, which is wrong where one is repeated for the other's batch, or is a vector. Where the
+    first is a vector or a matrix that is trained, PyTorch lays the second out as one matrix, transposed, and multiplies
+    that with the first.
     """
+    if not row.macs:
+        return 0
     branches = []
     for source in row.sources:
         kinds = set()
@@ -138,7 +141,7 @@ def matmul_by_sizes(row: Row) -> Extent:
     (first, of_first), (second, of_second) = branches[0], branches[-1]
     if "t" in of_second or (row.kind == "mv" and "transpose" in of_first):
         first, second = second, first
-    return prod(first) * second[-1]
+    return prod(first) * second[-1] - row.macs
 
 
 def tied(row: Row) -> Extent:

@@ -8,7 +8,7 @@ What no cause says: results that nothing reads are not in the graph, and count 0
 """
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import Cause, Convention, function, functions, layer_of, matmul_by_sizes, of
+from archcalc.conventions.base import Cause, Convention, function, functions, layer_of, of, stretched
 from archcalc.extents import Extent, prod
 
 _SEEN = {
@@ -86,7 +86,7 @@ def _others(row: Row) -> Extent:
 
 
 def _broadcast(row: Row) -> Extent:
-    return matmul_by_sizes(row) - row.macs if function(row) == "matmul" and row.macs else 0
+    return stretched(row) if function(row) == "matmul" else 0
 
 
 def _einsum(row: Row) -> Extent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import Amount, Cause, functions, layer_of, matmul_by_sizes
+from archcalc.conventions.base import Amount, Cause, functions, layer_of, stretched
 from archcalc.extents import Extent, exact_div, prod
 from archcalc.layers import Conv1d, Conv2d, Conv3d
 from archcalc.layers.base import ints
@@ -33,11 +33,6 @@ def looked_up(row: Row) -> str:
 def calls(row: Row, names: Collection[str]) -> bool:
     """Whether a function among these runs the row."""
     return looked_up(row) in names
-
-
-def stretched(row: Row) -> Extent:
-    """What elements of the first times columns of the second are beyond a matmul's MACs, where one is stretched."""
-    return matmul_by_sizes(row) - row.macs if row.macs else 0
 
 
 def further_ways(amount: Amount) -> Amount:

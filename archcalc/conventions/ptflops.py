@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from archcalc.analysis import Row
-from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, module, run_by
+from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, module, run_by, stretched
 from archcalc.conventions.patched import (
     MATMUL,
     attention_products,
     calls,
     further_ways,
     looked_up,
-    stretched,
 )
 from archcalc.conventions.ptflops_attention import (
     attends,

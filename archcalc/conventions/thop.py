@@ -2,8 +2,8 @@
 
 from archcalc.analysis import Row
 from archcalc.conventions.base import Cause, Convention, layer_of, module, modules, run_by, tied, ways
-from archcalc.conventions.unbatched import unbatched
-from archcalc.extents import Extent, Shape, prod
+from archcalc.conventions.unbatched import axes, unbatched
+from archcalc.extents import Extent, prod
 from archcalc.layers import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from archcalc.layers.base import ints
 
@@ -37,12 +37,6 @@ def _called(row: Row) -> str:
     """The class of the module that a row is a call of, also where its image has no batch axis."""
     alone = unbatched(row)
     return alone.module if alone else module(row)
-
-
-def _axes(row: Row) -> tuple[Shape, Shape]:
-    """The shapes that go into the module and come out."""
-    alone = unbatched(row)
-    return (alone.given, alone.output) if alone else (row.inputs[0], row.output)
 
 
 def _size_for_channels(row: Row) -> Extent:
@@ -79,7 +73,7 @@ def _average(row: Row) -> Extent:
 def _adaptive(row: Row) -> Extent:
     if _called(row) not in {f"torch.nn.AdaptiveAvgPool{rank}d" for rank in _RANKS}:
         return 0
-    given, output = _axes(row)
+    given, output = axes(row)
     return prod((*output[:2], *given[2:])) + prod(output)
 
 
@@ -89,7 +83,7 @@ def _cut(row: Row) -> Extent:
     if not exact or not isinstance(exact, int):
         return 0
     window = 1.0
-    for before, after in zip(*(shape[2:] for shape in _axes(row)), strict=True):
+    for before, after in zip(*(shape[2:] for shape in axes(row)), strict=True):
         window *= before / after
     return int((window + 1) * prod(row.output)) - exact
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from archcalc.analysis import Row
 from archcalc.conventions.base import Amount, Cause, Convention, functions, layer_of, modules, of, run_by
-from archcalc.conventions.unbatched import unbatched
-from archcalc.extents import Extent, Shape, exact_div, prod
+from archcalc.conventions.unbatched import axes, unbatched
+from archcalc.extents import Extent, exact_div, prod
 from archcalc.layers.base import ints
 from archcalc.layers.operation import Parameter
 
@@ -47,12 +47,6 @@ def _unknown(row: Row) -> Extent:
 
 def _batch_norm(row: Row) -> Extent:
     return (2 if getattr(layer_of(row), "affine", True) else 1) * prod(row.inputs[0])
-
-
-def _axes(row: Row) -> tuple[Shape, Shape]:
-    """The shapes that go into the module and come out."""
-    alone = unbatched(row)
-    return (alone.given, alone.output) if alone else (row.inputs[0], row.output)
 
 
 def _size_for_channels(row: Row) -> Extent:
@@ -105,12 +99,12 @@ def _side(row: Row) -> int:
 
 
 def _averaged(row: Row) -> Extent:
-    return prod(row.output) * (_taps(row) + len(_axes(row)[0]) - 3)
+    return prod(row.output) * (_taps(row) + len(axes(row)[0]) - 3)
 
 
 def _window(row: Row) -> Extent:
     """Elements that torchscan takes a window of adaptive pooling to have."""
-    sizes = zip(*(shape[2:] for shape in _axes(row)), strict=True)
+    sizes = zip(*(shape[2:] for shape in axes(row)), strict=True)
     return prod(size // out if size % out == 0 else size % out + 1 for size, out in sizes)
 
 
@@ -150,7 +144,7 @@ CONVENTIONS = (
                 "adaptive average pooling, 1 an operation",
                 _module(
                     _layers("AdaptiveAvgPool"),
-                    lambda row: prod(row.output) * (_window(row) + len(_axes(row)[0]) - 3),
+                    lambda row: prod(row.output) * (_window(row) + len(axes(row)[0]) - 3),
                 ),
                 because="The mean of k elements takes k - 1 additions and one division for each axis of the image. A "
                 "window's side is taken to be the input's by the output's, where that does not divide the remainder "

@@ -49,6 +49,12 @@ def unbatched(row: Row) -> Seen | None:
     return Seen(name, given, (channels, *output[len(output) - rank :]))
 
 
+def axes(row: Row) -> tuple[Shape, Shape]:
+    """The shapes that go into the module of a row and come out, without a batch or with one."""
+    alone = unbatched(row)
+    return (alone.given, alone.output) if alone else (row.inputs[0], row.output)
+
+
 def _given(row: Row) -> Shape:
     """The shape of what the module of a row was called with."""
     source = row
