@@ -205,8 +205,9 @@ def time_layers(
     with measuring(module, (*inputs, *keywords.values()), device):
         _warm_up(forward, device, 3)
         with replaced({part: _bracketed(part.forward, marks, held, clock) for part, held in brackets.items()}):
-            for done in range(max(runs, 1)):
-                progress(done / runs)
+            passes = max(runs, 1)
+            for done in range(passes):
+                progress(done / passes)
                 forward()
                 synchronize(device)
                 for name, calls in marks.items():
