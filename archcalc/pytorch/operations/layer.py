@@ -66,11 +66,16 @@ def _of_images(rule: Rule) -> Rule:
     return both
 
 
+def _rank(call: Call) -> int:
+    """Two for pooling of images, three of volumes; torch pools signals as images."""
+    return 3 if "3d" in call.name else 2
+
+
 def _of_its_kernel(rule: Rule) -> Rule:
     """The rule for pooling; a kernel as long as an axis may have been computed from it, and holds for that map only."""
 
     def whole(call: Call) -> Layer:
-        layer, kernel = rule(call), _per_axis(call.args[1], 3 if "3d" in call.name else 2)
+        layer, kernel = rule(call), _per_axis(call.args[1], _rank(call))
         extents = call.given[0][-len(kernel) :]
         return Baked(layer, call.given) if any(1 < k == e for k, e in zip(kernel, extents, strict=True)) else layer
 
@@ -81,7 +86,7 @@ def _of_its_kernel(rule: Rule) -> Rule:
 @_of_its_kernel
 @_of_images
 def _max_pool(call: Call) -> Layer:
-    rank = 3 if "3d" in call.name else 1 if "1d" in call.name else 2
+    rank = _rank(call)
     kernel = _per_axis(call.args[1], rank)
     return KINDS[f"MaxPool{rank}d"](  # type: ignore[call-arg]
         kernel,
@@ -96,7 +101,7 @@ def _max_pool(call: Call) -> Layer:
 @_of_its_kernel
 @_of_images
 def _avg_pool(call: Call) -> Layer:
-    rank = int(call.name[8])
+    rank = _rank(call)
     kernel = _per_axis(call.args[1], rank)
     return KINDS[f"AvgPool{rank}d"](  # type: ignore[call-arg]
         kernel,
